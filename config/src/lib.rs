@@ -1,0 +1,1 @@
+//! What an operator writes: settings with units and defaults, every problem at once.

@@ -1,0 +1,1 @@
+//! The upgrade: plan, journal, phases, snapshot, link, verification, cutover, rollback.

@@ -1,0 +1,1 @@
+//! Sockets, dialing, TLS, a small Redis client and the admin server.

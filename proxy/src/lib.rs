@@ -1,0 +1,1 @@
+//! The data plane: a pure worker core, the sockets around it, and the admin commands of the proxy.

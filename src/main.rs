@@ -1,0 +1,2 @@
+//! The `understudy` command line: one thin file a subcommand.
+fn main() {}
