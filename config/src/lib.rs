@@ -1,1 +1,20 @@
 //! What an operator writes: settings with units and defaults, every problem at once.
+//!
+//! A file is read into a tree that knows its lines, walked once into types that cannot be wrong, and never looked at
+//! again. Nothing here connects, listens or resolves a name; secrets are read from their files and from the environment.
+
+mod address;
+mod backend_url;
+mod limits;
+mod model;
+mod problem;
+mod secret;
+mod units;
+
+pub use address::{GuardAddress, HostPort, InvalidAddress, ListenAddress};
+pub use backend_url::{BackendUrl, Scheme};
+pub use limits::{LimitRow, Limits};
+pub use model::{Admin, BackendTls, Config, Control, Http, Pool, Shard, TlsFiles, User};
+pub use problem::{LoadError, Problem, Problems};
+pub use secret::Secret;
+pub use units::ByteSize;
