@@ -1,0 +1,82 @@
+//! Would a server of that version know this command and its options?
+//!
+//! Asked of commands in a replication stream that an older server has to follow. The answer errs on the side of "no": a value
+//! that looks like a newer option counts as one.
+
+use super::lookup::lookup;
+use super::server::Server;
+use crate::args::Args;
+
+/// What a server does not know of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// The command, or its subcommand.
+    Command,
+    /// This option, or this way to combine options.
+    Option(&'static str),
+}
+
+/// True if that server knows the command, its subcommand and its options.
+#[must_use]
+pub fn knows(server: Server, args: impl Args + Copy) -> bool {
+    unknown_part(server, args).is_none()
+}
+
+/// What that server does not know of the command; `None` if it knows all of it. A command that no measured server knows
+/// (a module's) is unknown to each of them.
+#[must_use]
+pub fn unknown_part(server: Server, args: impl Args + Copy) -> Option<Unknown> {
+    let Some(mut spec) = lookup(args.arg(0)) else {
+        return Some(Unknown::Command);
+    };
+    if !spec.subcommands.is_empty() && args.count() > 1 {
+        let found = spec
+            .subcommands
+            .iter()
+            .find(|sub| sub.word().as_bytes().eq_ignore_ascii_case(args.arg(1)));
+        match found {
+            Some(sub) => spec = sub,
+            None => return Some(Unknown::Command),
+        }
+    }
+    if !spec.since.includes(server) {
+        return Some(Unknown::Command);
+    }
+    let newer = spec
+        .options
+        .iter()
+        .filter(|option| !option.since.includes(server));
+    for option in newer {
+        if has_word(args, usize::from(option.from), option.word) {
+            return Some(Unknown::Option(option.word));
+        }
+    }
+    combination(server, spec.name, args)
+}
+
+/// What no single word shows.
+fn combination(server: Server, name: &str, args: impl Args + Copy) -> Option<Unknown> {
+    let on_6_2 = server == Server::Redis6_2;
+    match name {
+        // Since 7.0 GET goes together with NX.
+        "set" if on_6_2 && has_word(args, 3, "NX") && has_word(args, 3, "GET") => {
+            Some(Unknown::Option("NX GET"))
+        }
+        // Since 7.0 an ID may leave its sequence to the server.
+        "xadd" if on_6_2 && (2..args.count()).any(|index| is_partial_id(args.arg(index))) => {
+            Some(Unknown::Option("ms-*"))
+        }
+        _ => None,
+    }
+}
+
+fn has_word(args: impl Args + Copy, from: usize, word: &str) -> bool {
+    (from..args.count()).any(|index| args.arg(index).eq_ignore_ascii_case(word.as_bytes()))
+}
+
+/// `1526919030474-*`.
+fn is_partial_id(arg: &[u8]) -> bool {
+    arg.strip_suffix(b"-*").is_some_and(|milliseconds| {
+        !milliseconds.is_empty() && milliseconds.iter().all(u8::is_ascii_digit)
+    })
+}
