@@ -6,9 +6,17 @@
 mod address;
 mod backend_url;
 mod limits;
+mod load;
 mod model;
+mod nearest;
+mod node;
 mod problem;
+mod read;
+mod scalar;
 mod secret;
+mod section;
+mod settings;
+mod sources;
 mod units;
 
 pub use address::{GuardAddress, HostPort, InvalidAddress, ListenAddress};

@@ -1,0 +1,54 @@
+//! The known name that a mistyped one most likely meant.
+
+/// The nearest name, if one is near enough: at most two edits, or a third of its letters.
+pub(crate) fn nearest<'n>(typed: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    names
+        .map(|name| (distance(typed, name), name))
+        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3) && *distance < name.len())
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// How many letters must be put in, left out or replaced (Levenshtein).
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, letter) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for (column, other) in right.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{distance, nearest};
+
+    #[test]
+    fn distance_counts_edits() {
+        for (left, right, edits) in [
+            ("", "", 0),
+            ("listen", "listen", 0),
+            ("listne", "listen", 2),
+            ("lst", "list", 1),
+            ("", "abc", 3),
+        ] {
+            assert_eq!(distance(left, right), edits, "{left} {right}");
+        }
+    }
+
+    #[test]
+    fn only_near_names_are_offered() {
+        let names = || ["listen", "name", "hash", "hash_tag", "distribution"].into_iter();
+        assert_eq!(nearest("listne", names()), Some("listen"));
+        assert_eq!(nearest("hashtag", names()), Some("hash_tag"));
+        assert_eq!(nearest("distributon", names()), Some("distribution"));
+        assert_eq!(nearest("colour", names()), None);
+        assert_eq!(nearest("x", names()), None);
+    }
+}
