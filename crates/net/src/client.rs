@@ -14,7 +14,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use understudy_resp::{Protocol, encode};
 
-use crate::dial::{DialError, Greeting, connect, greet};
+use crate::dial::{DialError, Greeting, greeted};
 use crate::endpoint::Endpoint;
 use crate::reply::ReplyReader;
 use crate::socket::Socket;
@@ -129,32 +129,17 @@ impl Client {
         greeting: &Greeting,
         timeout: Duration,
     ) -> Result<Client, ClientError> {
-        let whole = async {
-            let mut client = Client::over(connect(endpoint).await?);
-            client.set_timeout(timeout);
-            greet(&mut client, endpoint, greeting).await?;
-            client.protocol = greeting.protocol;
-            client.set_timeout(CALL_TIMEOUT);
-            Ok(client)
-        };
-        let timed_out = |_| {
-            Err(DialError::TimedOut {
-                address: endpoint.to_string(),
-                timeout,
-            })
-        };
-        tokio::time::timeout(timeout, whole)
-            .await
-            .unwrap_or_else(timed_out)
-            .map_err(|cause| match cause {
-                DialError::Refused { .. } | DialError::Replica { .. } => {
-                    ClientError::Refused(cause)
-                }
-                DialError::Connect { .. }
-                | DialError::Tls { .. }
-                | DialError::TimedOut { .. }
-                | DialError::Lost { .. } => ClientError::Connect(cause),
-            })
+        let greeted = greeted(endpoint, greeting, timeout).await;
+        let mut client = greeted.map_err(|cause| match cause {
+            DialError::Refused { .. } | DialError::Replica { .. } => ClientError::Refused(cause),
+            DialError::Connect { .. }
+            | DialError::Tls { .. }
+            | DialError::TimedOut { .. }
+            | DialError::Lost { .. } => ClientError::Connect(cause),
+        })?;
+        client.protocol = greeting.protocol;
+        client.set_timeout(CALL_TIMEOUT);
+        Ok(client)
     }
 
     /// A client over a connection that is open already, and speaks RESP2 so far.

@@ -113,30 +113,39 @@ pub async fn dial(
     greeting: &Greeting,
     timeout: Duration,
 ) -> Result<Socket, DialError> {
+    let client = greeted(endpoint, greeting, timeout).await?;
+    let lost = |cause| DialError::Lost {
+        address: endpoint.to_string(),
+        cause: Box::new(cause),
+    };
+    client.into_quiet_socket().map_err(lost)
+}
+
+/// As `dial`, and goes on as a client.
+pub(crate) async fn greeted(
+    endpoint: &Endpoint,
+    greeting: &Greeting,
+    timeout: Duration,
+) -> Result<Client, DialError> {
     let whole = async {
         let mut client = Client::over(connect(endpoint).await?);
         client.set_timeout(timeout);
-        greet(&mut client, endpoint, greeting).await?;
+        greet(&mut client, endpoint, greeting, timeout).await?;
         Ok(client)
     };
-    let client = match tokio::time::timeout(timeout, whole).await {
-        Ok(greeted) => greeted?,
-        Err(_) => {
-            return Err(DialError::TimedOut {
-                address: endpoint.to_string(),
-                timeout,
-            });
-        }
+    let timed_out = |_| {
+        Err(DialError::TimedOut {
+            address: endpoint.to_string(),
+            timeout,
+        })
     };
-    let address = endpoint.to_string();
-    client.into_quiet_socket().map_err(|cause| DialError::Lost {
-        address,
-        cause: Box::new(cause),
-    })
+    tokio::time::timeout(timeout, whole)
+        .await
+        .unwrap_or_else(timed_out)
 }
 
 /// Opens the connection; says nothing of Redis yet.
-pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Socket, DialError> {
+async fn connect(endpoint: &Endpoint) -> Result<Socket, DialError> {
     let failed = |cause| DialError::Connect {
         address: endpoint.to_string(),
         cause,
@@ -172,19 +181,28 @@ pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Socket, DialError> {
 }
 
 /// Says the greeting in one write and reads every answer.
-pub(crate) async fn greet(
+async fn greet(
     client: &mut Client,
     endpoint: &Endpoint,
     greeting: &Greeting,
+    timeout: Duration,
 ) -> Result<(), DialError> {
-    let steps = steps(endpoint, greeting);
-    let (names, commands): (Vec<&'static str>, Vec<Vec<Vec<u8>>>) = steps.into_iter().unzip();
+    let (names, commands): (Vec<&'static str>, Vec<Vec<Vec<u8>>>) =
+        steps(endpoint, greeting).into_iter().unzip();
     let address = || endpoint.to_string();
-    let answers = client.pipeline(&commands).await;
-    let answers = answers.map_err(|cause| DialError::Lost {
-        address: address(),
-        cause: Box::new(cause),
-    })?;
+    let answers = client
+        .pipeline(&commands)
+        .await
+        .map_err(|cause| match cause {
+            ClientError::TimedOut { .. } => DialError::TimedOut {
+                address: address(),
+                timeout,
+            },
+            cause => DialError::Lost {
+                address: address(),
+                cause: Box::new(cause),
+            },
+        })?;
     for (step, answer) in names.into_iter().zip(answers) {
         match (step, answer) {
             // An ACL that forbids ROLE cannot be told from a server that is fine; the first write tells.

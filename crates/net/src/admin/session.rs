@@ -149,6 +149,7 @@ impl Session {
         let limits = ScanLimits {
             frame_max: frame_max as u64,
             bulk_max: frame_max as u64,
+            inline_max: u32::try_from(frame_max).unwrap_or(u32::MAX),
             ..ScanLimits::default()
         };
         match scanner
