@@ -1,0 +1,11 @@
+//! Moving one shard from one server to the other: evidence, decisions, the nine steps and their undo.
+
+mod decide;
+mod evidence;
+mod passage;
+
+pub use decide::{
+    AbortReason, CutoverDecision, Waiting, has_caught_up, is_equal, is_promoted, may_begin,
+};
+pub use evidence::{Identity, Role, Standing};
+pub(crate) use passage::{Passage, Step};

@@ -1,0 +1,224 @@
+//! Every outside action of an upgrade, as a value.
+//!
+//! The driver does nothing to a server, a proxy, a guard or a disk but by one of these: journalled before, applied by an
+//! implementation of `Effects`, journalled after. All of them are idempotent, since a restart may repeat one. Servers are
+//! named by URL without password.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cutover::Standing;
+use crate::journal::{GuardPlace, SnapshotNote};
+
+/// Which gate an order is for, and on whose behalf.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gate {
+    /// Pool.
+    pub pool: String,
+    /// Shard.
+    pub shard: String,
+    /// The epoch that the gate stands at.
+    pub epoch: u64,
+    /// The attempt.
+    pub term: u64,
+}
+
+impl fmt::Display for Gate {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{} epoch {}", self.pool, self.shard, self.epoch)
+    }
+}
+
+/// An outside action.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "effect", rename_all = "kebab-case")]
+pub enum Effect {
+    /// Takes the snapshot that guards the shard, and reads it back.
+    TakeSnapshot { server: String, label: String },
+    /// Makes a server's role safe to change: read-only when a replica, never elected, and its backlog kept. The old
+    /// values come back as the outcome.
+    Arm {
+        server: String,
+        settings: BTreeMap<String, String>,
+    },
+    /// Makes the target a replica of the source.
+    Attach { target: String, source: String },
+    /// Carries over the allow-listed settings.
+    CarrySettings { source: String, target: String },
+    /// Carries over the ACL users.
+    CarryUsers { source: String, target: String },
+    /// Loads the scripts that clients used.
+    CarryScripts { pool: String, target: String },
+    /// Step 1: no command is admitted, nothing is in flight.
+    Hold { gate: Gate, lease_ms: u64 },
+    /// Step 2: a bridge until the fence; it expires by itself.
+    Pause { server: String, pause_ms: u64 },
+    /// Step 3: from here on no proxy opens by itself.
+    Prepare { gate: Gate },
+    /// Step 4: the server that loses its role becomes a replica of the parked guard.
+    Fence { server: String, guard: GuardPlace },
+    /// Step 6: the server that gains the role becomes a primary.
+    Promote { server: String },
+    /// Step 7: the guard asks for the partial resync.
+    Unpark { server: String },
+    /// Step 8: the journal names the new route.
+    Commit { gate: Gate, url: String },
+    /// Step 9: the proxies route to the new server, still held.
+    Switch { gate: Gate, url: String },
+    /// Step 9, and the last step of the undo: the gates open.
+    Release { gate: Gate },
+    /// Undo: the server that was to gain the role is a replica again.
+    Demote { server: String, primary: GuardPlace },
+    /// Undo: the server that was to lose its role is a primary again.
+    Unfence { server: String },
+    /// A server that lost its role for good follows an address where nobody is, and refuses writes.
+    Retire { server: String },
+    /// Gives a server its own settings back.
+    Disarm {
+        server: String,
+        settings: BTreeMap<String, String>,
+    },
+}
+
+/// The effects' names, for failpoints and crash tests.
+pub const EFFECTS: [&str; 19] = [
+    "take-snapshot",
+    "arm",
+    "attach",
+    "carry-settings",
+    "carry-users",
+    "carry-scripts",
+    "hold",
+    "pause",
+    "prepare",
+    "fence",
+    "promote",
+    "unpark",
+    "commit",
+    "switch",
+    "release",
+    "demote",
+    "unfence",
+    "retire",
+    "disarm",
+];
+
+impl Effect {
+    /// The effects' names, for failpoints and crash tests.
+    pub const ALL: [&str; 19] = EFFECTS;
+
+    /// The effect's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Effect::TakeSnapshot { .. } => "take-snapshot",
+            Effect::Arm { .. } => "arm",
+            Effect::Attach { .. } => "attach",
+            Effect::CarrySettings { .. } => "carry-settings",
+            Effect::CarryUsers { .. } => "carry-users",
+            Effect::CarryScripts { .. } => "carry-scripts",
+            Effect::Hold { .. } => "hold",
+            Effect::Pause { .. } => "pause",
+            Effect::Prepare { .. } => "prepare",
+            Effect::Fence { .. } => "fence",
+            Effect::Promote { .. } => "promote",
+            Effect::Unpark { .. } => "unpark",
+            Effect::Commit { .. } => "commit",
+            Effect::Switch { .. } => "switch",
+            Effect::Release { .. } => "release",
+            Effect::Demote { .. } => "demote",
+            Effect::Unfence { .. } => "unfence",
+            Effect::Retire { .. } => "retire",
+            Effect::Disarm { .. } => "disarm",
+        }
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Effect::TakeSnapshot { server, label } => {
+                write!(out, "take a snapshot of {server} as {label}")
+            }
+            Effect::Arm { server, settings } | Effect::Disarm { server, settings } => {
+                write!(out, "set on {server}:")?;
+                for (name, value) in settings {
+                    write!(out, " {name}={value}")?;
+                }
+                Ok(())
+            }
+            Effect::Attach { target, source } => write!(out, "make {target} a replica of {source}"),
+            Effect::CarrySettings { source, target } => {
+                write!(out, "carry settings from {source} to {target}")
+            }
+            Effect::CarryUsers { source, target } => {
+                write!(out, "carry ACL users from {source} to {target}")
+            }
+            Effect::CarryScripts { pool, target } => {
+                write!(out, "load the scripts of pool {pool} on {target}")
+            }
+            Effect::Hold { gate, lease_ms } => {
+                write!(out, "hold {gate} for at most {lease_ms} ms until drained")
+            }
+            Effect::Pause { server, pause_ms } => {
+                write!(out, "pause writes on {server} for at most {pause_ms} ms")
+            }
+            Effect::Prepare { gate } => write!(out, "prepare {gate}"),
+            Effect::Fence { server, guard } => {
+                write!(
+                    out,
+                    "fence {server} behind the guard at {}:{}",
+                    guard.host, guard.port
+                )
+            }
+            Effect::Promote { server } => write!(out, "promote {server}"),
+            Effect::Unpark { server } => write!(
+                out,
+                "let {server} follow through the guard, by partial resync only"
+            ),
+            Effect::Commit { gate, url } => write!(out, "commit {gate} to {url} in the journal"),
+            Effect::Switch { gate, url } => write!(out, "switch {gate} to {url}"),
+            Effect::Release { gate } => write!(out, "release {gate}"),
+            Effect::Demote { server, primary } => {
+                write!(
+                    out,
+                    "make {server} a replica of {}:{}",
+                    primary.host, primary.port
+                )
+            }
+            Effect::Unfence { server } => write!(out, "make {server} a primary again"),
+            Effect::Retire { server } => write!(out, "leave {server} fenced, following nobody"),
+        }
+    }
+}
+
+/// What an effect was seen to have done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It is done, and there is nothing to tell.
+    Done,
+    /// A server after it.
+    Stands(Standing),
+    /// Settings that were changed, with their old values.
+    Before(BTreeMap<String, String>),
+    /// The snapshot.
+    Snapshot(SnapshotNote),
+    /// Sentences for the report, such as what was not carried over.
+    Said(Vec<String>),
+    /// How many proxies acknowledged, and how long the longest of them waited to drain, in microseconds.
+    Proxies { count: usize, waited_us: u64 },
+}
+
+/// Why an effect did not happen, or may have.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{effect}: {cause}")]
+pub struct EffectError {
+    /// Which.
+    pub effect: &'static str,
+    /// Why, in one line.
+    pub cause: String,
+    /// True when another attempt may go better: a drain that did not end, a lease that lapsed, lag.
+    pub passing: bool,
+}

@@ -1,0 +1,266 @@
+//! What the journal keeps, as plain values that a person can read.
+//!
+//! Every record carries its format's version, `v`. No record has a place for a password: servers are written as URLs
+//! without one, and whoever reads them takes the credentials from the config.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cutover::Identity;
+use crate::effect::{Effect, Outcome};
+use crate::phase::Phase;
+
+/// The format that this build writes.
+pub const FORMAT: u32 = 1;
+
+/// One START: which shards, and what the operator chose.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpgradeRecord {
+    /// Format.
+    pub v: u32,
+    /// Number of the upgrade; grows.
+    pub id: u64,
+    /// The pool.
+    pub pool: String,
+    /// Its shards, in the order in which they are upgraded.
+    pub shards: Vec<String>,
+    /// What the operator chose.
+    pub options: Options,
+    /// When START was accepted, in milliseconds since 1970.
+    pub started_at_ms: u64,
+}
+
+/// What the operator chose at START.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Options {
+    /// Which snapshot guards a shard.
+    pub snapshot: SnapshotChoice,
+    /// Who starts the nine steps.
+    pub cutover: CutoverMode,
+    /// Longest hold of clients while the evidence is gathered, in milliseconds.
+    pub hold_max_ms: u64,
+    /// Seconds of soak after which the shard is finalized by itself; without it, never.
+    pub soak_s: Option<u64>,
+    /// A target that holds data may be overwritten.
+    pub replace: bool,
+    /// Blockers accepted by name.
+    pub accept: Vec<String>,
+}
+
+/// Which snapshot guards a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotChoice {
+    /// An RDB under `data_dir`.
+    Local,
+    /// None, chosen by name.
+    None,
+}
+
+/// Who starts the nine steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CutoverMode {
+    /// The driver, as soon as the shard is verified.
+    Auto,
+    /// The operator, by `UPGRADE CUTOVER`.
+    Manual,
+}
+
+/// Which way an attempt moves a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// From the source to the target.
+    Forward,
+    /// From the target back to the source.
+    Back,
+}
+
+/// One attempt at the nine steps. While a shard's record holds one, its effects may have happened or not: look it up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The attempt's number, known to every gate.
+    pub term: u64,
+    /// Which way.
+    pub direction: Direction,
+    /// The route epoch before it.
+    pub epoch: u64,
+    /// Where the guard of this attempt listened.
+    pub guard: Option<GuardPlace>,
+    /// True for a rehearsal, which always ends in the undo.
+    pub rehearsal: bool,
+    /// The journal's proof that the shard was moved; `None` until step 8.
+    pub committed_offset: Option<u64>,
+}
+
+/// Where a guard listens, as the server that dials it sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardPlace {
+    /// Host.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// A snapshot, as far as the journal needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotNote {
+    /// The handle under which it is found again.
+    pub id: String,
+    /// Of which server, without credentials.
+    pub server: String,
+    /// Keys in it, counted by reading it back.
+    pub keys: u64,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Where it lies.
+    pub place: String,
+    /// How it was taken.
+    pub how: String,
+    /// When, in milliseconds since 1970.
+    pub taken_at_ms: u64,
+}
+
+/// Everything control knows about one shard's upgrade.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShardRecord {
+    /// Format.
+    pub v: u32,
+    /// Pool.
+    pub pool: String,
+    /// Shard.
+    pub shard: String,
+    /// The upgrade it belongs to.
+    pub upgrade: u64,
+    /// Phase.
+    pub phase: Phase,
+    /// The server that is left, as a URL without password.
+    pub source: String,
+    /// The server that is moved to, as a URL without password.
+    pub target: String,
+    /// The route's epoch before the upgrade.
+    pub epoch: u64,
+    /// Both servers as they were when the replication was armed; verification is void when it changes.
+    pub identity: Option<Identity>,
+    /// Settings that arming changed, with their old values, by server role (`source`, `target`) and name.
+    pub armed: BTreeMap<String, BTreeMap<String, String>>,
+    /// The attempt under way, or the last one that was committed.
+    pub attempt: Option<Attempt>,
+    /// The snapshot of the server that loses its role next.
+    pub snapshot: Option<SnapshotNote>,
+    /// Where the guard of the way back listens during soak.
+    pub guard: Option<GuardPlace>,
+    /// Keys that the full compare looked at.
+    pub keys_verified: u64,
+    /// Differences that it found.
+    pub differences: u64,
+    /// Longest gap between two served commands of the shard at its cutover, in milliseconds.
+    pub hold_ms: Option<f64>,
+    /// Soak began, in milliseconds since 1970.
+    pub soak_since_ms: Option<u64>,
+    /// p99 of the shard's commands in the minutes before the cutover, in microseconds.
+    pub p99_before_us: Option<u64>,
+    /// What an operator should know afterwards: settings not carried over, accepted blockers, odd events. Bounded.
+    pub notes: Vec<String>,
+    /// Why the last thing failed.
+    pub error: Option<String>,
+}
+
+/// Most notes kept for one shard; the oldest are dropped first.
+pub const NOTES_MAX: usize = 100;
+
+impl ShardRecord {
+    /// A shard at the start of its upgrade.
+    pub fn new(
+        upgrade: &UpgradeRecord,
+        shard: &str,
+        source: String,
+        target: String,
+        epoch: u64,
+    ) -> ShardRecord {
+        ShardRecord {
+            v: FORMAT,
+            pool: upgrade.pool.clone(),
+            shard: shard.to_owned(),
+            upgrade: upgrade.id,
+            phase: Phase::Plan,
+            source,
+            target,
+            epoch,
+            identity: None,
+            armed: BTreeMap::new(),
+            attempt: None,
+            snapshot: None,
+            guard: None,
+            keys_verified: 0,
+            differences: 0,
+            hold_ms: None,
+            soak_since_ms: None,
+            p99_before_us: None,
+            notes: Vec::new(),
+            error: None,
+        }
+    }
+
+    /// Keeps a note for the report, once.
+    pub fn note(&mut self, text: impl Into<String>) {
+        let text = text.into();
+        if self.notes.contains(&text) {
+            return;
+        }
+        if self.notes.len() >= NOTES_MAX {
+            self.notes.remove(0);
+        }
+        self.notes.push(text);
+    }
+}
+
+/// Where a shard's clients belong. The truth about routes: before the overlay of a proxy, before the YAML.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteRecord {
+    /// Format.
+    pub v: u32,
+    /// Pool.
+    pub pool: String,
+    /// Shard.
+    pub shard: String,
+    /// The route's number.
+    pub epoch: u64,
+    /// The primary, as a URL without password.
+    pub url: String,
+    /// Servers that once served this shard and are fenced; an upgrade may use them again as targets.
+    pub retired: Vec<String>,
+}
+
+/// How far an effect came.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EffectState {
+    /// Intended. It happened or not: look it up.
+    Begun,
+    /// It happened, and this is what was seen.
+    Confirmed(Outcome),
+    /// It failed; what it left is unknown.
+    Failed(String),
+}
+
+/// One outside action: the intention before it, the result after it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EffectRecord {
+    /// Format.
+    pub v: u32,
+    /// Number; grows.
+    pub seq: u64,
+    /// Pool.
+    pub pool: String,
+    /// Shard.
+    pub shard: String,
+    /// What.
+    pub effect: Effect,
+    /// How far it came.
+    pub state: EffectState,
+    /// When it was intended, in milliseconds since 1970.
+    pub begun_at_ms: u64,
+}

@@ -1,0 +1,281 @@
+//! All proxies of this control, told the same thing at the same time.
+//!
+//! An order goes to every proxy in parallel, each on its own connection with its own deadline. One missing
+//! acknowledgement is a failure of the order: what the others did is undone by whoever gave it.
+
+mod link;
+mod reply;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use understudy_config::BackendUrl;
+use understudy_net::AdminServer;
+
+use crate::effect::Gate;
+use link::ProxyAddress;
+pub(crate) use link::{ProxyError, ProxyLink};
+pub(crate) use reply::{GateCode, GateReport, Pools, Stats};
+
+/// A proxy answers an order that needs no drain within this time, or it counts as gone. Its fsync is in it.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a proxy may need beyond the lease of a hold to say that it could not drain.
+const HOLD_GRACE: Duration = Duration::from_secs(1);
+
+/// Which processes serve a pool. When it changes between two looks, a proxy came, went or was restarted.
+pub(crate) type Instances = BTreeSet<String>;
+
+/// Where a shard stands, as all proxies agree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Census {
+    pub(crate) instances: Instances,
+    /// The epoch, gate and term of the shard in each proxy that serves it.
+    pub(crate) gates: Vec<(String, u64, String, u64)>,
+    /// The backend that each of them names.
+    pub(crate) backends: BTreeSet<String>,
+}
+
+impl Census {
+    /// The epoch, when all proxies have the same.
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        let (_, first, _, _) = self.gates.first()?;
+        self.gates
+            .iter()
+            .all(|(_, epoch, _, _)| epoch == first)
+            .then_some(*first)
+    }
+
+    /// The largest term that any proxy has seen.
+    pub(crate) fn term(&self) -> u64 {
+        self.gates
+            .iter()
+            .map(|(_, _, _, term)| *term)
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+/// Every proxy that control drives.
+pub(crate) struct Proxies {
+    links: Vec<Arc<Mutex<ProxyLink>>>,
+}
+
+impl Proxies {
+    /// The proxy of this process when the config names no others.
+    pub(crate) fn new(urls: &[BackendUrl], here: Option<Arc<AdminServer>>) -> Proxies {
+        let elsewhere = urls.iter().cloned().map(ProxyAddress::There);
+        let addresses: Vec<ProxyAddress> = match (urls.is_empty(), here) {
+            (true, Some(server)) => vec![ProxyAddress::Here(server)],
+            (true, None) | (false, _) => elsewhere.collect(),
+        };
+        Proxies {
+            links: addresses
+                .into_iter()
+                .map(|address| Arc::new(Mutex::new(ProxyLink::new(address))))
+                .collect(),
+        }
+    }
+
+    /// How many.
+    pub(crate) fn count(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Asks every proxy the same, at once; the answers in the proxies' order.
+    async fn each<T, F, Asking>(&self, ask: F) -> Vec<Result<T, ProxyError>>
+    where
+        T: Send + 'static,
+        F: Fn(Arc<Mutex<ProxyLink>>) -> Asking,
+        Asking: Future<Output = Result<T, ProxyError>> + Send + 'static,
+    {
+        let mut asked = JoinSet::new();
+        for (index, link) in self.links.iter().enumerate() {
+            let asking = ask(link.clone());
+            asked.spawn(async move { (index, asking.await) });
+        }
+        let mut answers: Vec<Option<Result<T, ProxyError>>> =
+            self.links.iter().map(|_| None).collect();
+        while let Some(joined) = asked.join_next().await {
+            if let Ok((index, answer)) = joined {
+                answers[index] = Some(answer);
+            }
+        }
+        let ended = || ProxyError::Unreachable {
+            proxy: "?".to_owned(),
+            cause: "the asking task ended".to_owned(),
+        };
+        answers
+            .into_iter()
+            .map(|answer| answer.unwrap_or_else(|| Err(ended())))
+            .collect()
+    }
+
+    async fn order(
+        &self,
+        words: Vec<String>,
+        timeout: Duration,
+    ) -> Vec<Result<GateReport, ProxyError>> {
+        self.each(|link| {
+            let words = words.clone();
+            async move { link.lock().await.order(&words, timeout).await }
+        })
+        .await
+    }
+
+    fn words(verb: &str, gate: &Gate, rest: &[String]) -> Vec<String> {
+        let mut words = vec![
+            verb.to_owned(),
+            gate.pool.clone(),
+            gate.shard.clone(),
+            gate.epoch.to_string(),
+            gate.term.to_string(),
+        ];
+        words.extend_from_slice(rest);
+        words
+    }
+
+    /// HOLD: every gate is held and drained, or the first reason why not.
+    pub(crate) async fn hold(
+        &self,
+        gate: &Gate,
+        lease_ms: u64,
+    ) -> Result<Vec<GateReport>, ProxyError> {
+        let words = Self::words("HOLD", gate, &[lease_ms.to_string()]);
+        let answers = self
+            .order(words, Duration::from_millis(lease_ms) + HOLD_GRACE)
+            .await;
+        all_at(answers, "held", gate.epoch)
+    }
+
+    /// PREPARE: no proxy opens by itself any more.
+    pub(crate) async fn prepare(&self, gate: &Gate) -> Result<Vec<GateReport>, ProxyError> {
+        let answers = self
+            .order(Self::words("PREPARE", gate, &[]), ORDER_TIMEOUT)
+            .await;
+        all_at(answers, "prepared", gate.epoch)
+    }
+
+    /// SWITCH: tells every proxy; each answer on its own, since after the commit there is no way back.
+    pub(crate) async fn switch(
+        &self,
+        gate: &Gate,
+        url: &str,
+    ) -> Vec<Result<GateReport, ProxyError>> {
+        let next = (gate.epoch + 1).to_string();
+        self.order(
+            Self::words("SWITCH", gate, &[next, url.to_owned()]),
+            ORDER_TIMEOUT,
+        )
+        .await
+    }
+
+    /// RELEASE: tells every proxy; each answer on its own.
+    pub(crate) async fn release(&self, gate: &Gate) -> Vec<Result<GateReport, ProxyError>> {
+        self.order(Self::words("RELEASE", gate, &[]), ORDER_TIMEOUT)
+            .await
+    }
+
+    /// What every proxy serves.
+    pub(crate) async fn pools(&self) -> Vec<Result<Pools, ProxyError>> {
+        self.each(|link| async move { link.lock().await.pools().await })
+            .await
+    }
+
+    /// Where a shard stands; any proxy that does not answer, or does not serve it, is an error.
+    pub(crate) async fn census(&self, pool: &str, shard: &str) -> Result<Census, ProxyError> {
+        let mut census = Census {
+            instances: Instances::new(),
+            gates: Vec::new(),
+            backends: BTreeSet::new(),
+        };
+        for answer in self.pools().await {
+            let pools = answer?;
+            let Some(report) = pools.shard(pool, shard) else {
+                let cause = format!("it does not serve shard '{shard}' of pool '{pool}'");
+                return Err(ProxyError::Nonsense {
+                    proxy: pools.instance,
+                    cause,
+                });
+            };
+            census.gates.push((
+                pools.instance.clone(),
+                report.epoch,
+                report.gate.clone(),
+                report.term,
+            ));
+            census.backends.insert(report.backend.clone());
+            census.instances.insert(pools.instance);
+        }
+        Ok(census)
+    }
+
+    /// How a shard was served lately, over all proxies that answer.
+    pub(crate) async fn stats(&self, pool: &str, shard: &str) -> Stats {
+        let (pool, shard) = (pool.to_owned(), shard.to_owned());
+        let answers = self
+            .each(|link| {
+                let (pool, shard) = (pool.clone(), shard.clone());
+                async move { link.lock().await.stats(&pool, &shard).await }
+            })
+            .await;
+        answers
+            .into_iter()
+            .filter_map(Result::ok)
+            .fold(Stats::default(), Stats::and)
+    }
+
+    /// Every script that any client used, once each.
+    pub(crate) async fn scripts(&self, pool: &str) -> Result<Vec<Vec<u8>>, ProxyError> {
+        let pool = pool.to_owned();
+        let answers = self
+            .each(|link| {
+                let pool = pool.clone();
+                async move { link.lock().await.scripts(&pool).await }
+            })
+            .await;
+        let mut scripts: Vec<Vec<u8>> = Vec::new();
+        let mut seen = BTreeSet::new();
+        for answer in answers {
+            for script in answer? {
+                if seen.insert(script.clone()) {
+                    scripts.push(script);
+                }
+            }
+        }
+        Ok(scripts)
+    }
+}
+
+/// All acknowledgements, each of the gate and epoch that was asked for.
+fn all_at(
+    answers: Vec<Result<GateReport, ProxyError>>,
+    gate: &str,
+    epoch: u64,
+) -> Result<Vec<GateReport>, ProxyError> {
+    let reports = answers
+        .into_iter()
+        .collect::<Result<Vec<GateReport>, ProxyError>>()?;
+    for report in &reports {
+        if report.gate != gate || report.epoch != epoch {
+            let cause = format!(
+                "asked for {gate} at epoch {epoch}, it says {} at {}",
+                report.gate, report.epoch
+            );
+            return Err(ProxyError::Nonsense {
+                proxy: report.instance.clone().unwrap_or_default(),
+                cause,
+            });
+        }
+    }
+    if reports.is_empty() {
+        return Err(ProxyError::Nonsense {
+            proxy: "?".to_owned(),
+            cause: "no proxy is configured".to_owned(),
+        });
+    }
+    Ok(reports)
+}
