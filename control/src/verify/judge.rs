@@ -1,0 +1,245 @@
+//! Are two states of one key the same? Pure.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use understudy_rdb::{Family, Object, RdbError, split_dump};
+
+/// How a key can differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Only the source has it.
+    Missing,
+    /// Only the target has it.
+    Extra,
+    /// Both have it, as different types.
+    Type,
+    /// Same type, other content.
+    Value,
+    /// Same content, other expiry.
+    Ttl,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Kind::Missing => "missing on the target",
+            Kind::Extra => "extra on the target",
+            Kind::Type => "another type",
+            Kind::Value => "another value",
+            Kind::Ttl => "another expiry",
+        })
+    }
+}
+
+/// What a server said about one key, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyState {
+    /// Its DUMP.
+    pub(crate) payload: Bytes,
+    /// When it expires, in milliseconds since 1970.
+    pub(crate) expiry_ms: Option<i64>,
+}
+
+/// What was found about one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Equal { ttl_drift: Duration },
+    Differs(Kind),
+    Unverifiable(String),
+}
+
+/// Compares what both servers said. A key that neither has (any more) is equal.
+pub(crate) fn judge(
+    source: Option<&KeyState>,
+    target: Option<&KeyState>,
+    ttl_tolerance: Duration,
+) -> Verdict {
+    let (source, target) = match (source, target) {
+        (None, None) => {
+            return Verdict::Equal {
+                ttl_drift: Duration::ZERO,
+            };
+        }
+        (Some(_), None) => return Verdict::Differs(Kind::Missing),
+        (None, Some(_)) => return Verdict::Differs(Kind::Extra),
+        (Some(source), Some(target)) => (source, target),
+    };
+    match judge_values(&source.payload, &target.payload) {
+        Ok(None) => judge_expiries(source.expiry_ms, target.expiry_ms, ttl_tolerance),
+        Ok(Some(found)) => found,
+        Err((side, cause)) => Verdict::Unverifiable(format!("the {side}'s value: {cause}")),
+    }
+}
+
+fn judge_values(source: &[u8], target: &[u8]) -> Result<Option<Verdict>, (&'static str, RdbError)> {
+    let of_source = |cause| ("source", cause);
+    let of_target = |cause| ("target", cause);
+    let (source, target) = (
+        split_dump(source).map_err(of_source)?,
+        split_dump(target).map_err(of_target)?,
+    );
+    // The same bytes mean the same, but for a type's number, which means something else to Valkey than to Redis.
+    let same_family = Family::of_version(source.version) == Family::of_version(target.version);
+    if same_family && source.type_number == target.type_number && source.value == target.value {
+        return Ok(None);
+    }
+    let (source, target) = (
+        source.decode().map_err(of_source)?,
+        target.decode().map_err(of_target)?,
+    );
+    if let (Object::Module { id: one, .. }, Object::Module { id: other, .. }) = (&source, &target)
+        && one != other
+    {
+        return Ok(Some(Verdict::Unverifiable(
+            "a module's value in two encodings".to_owned(),
+        )));
+    }
+    if source.type_name() != target.type_name() {
+        return Ok(Some(Verdict::Differs(Kind::Type)));
+    }
+    let detail = source.detail().min(target.detail());
+    let equal = source.digest_in(detail) == target.digest_in(detail);
+    Ok((!equal).then_some(Verdict::Differs(Kind::Value)))
+}
+
+fn judge_expiries(source: Option<i64>, target: Option<i64>, tolerance: Duration) -> Verdict {
+    let ttl_drift = match (source, target) {
+        (None, None) => Duration::ZERO,
+        (Some(source), Some(target)) => Duration::from_millis(source.abs_diff(target)),
+        (None, Some(_)) | (Some(_), None) => return Verdict::Differs(Kind::Ttl),
+    };
+    if ttl_drift <= tolerance {
+        Verdict::Equal { ttl_drift }
+    } else {
+        Verdict::Differs(Kind::Ttl)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use understudy_rdb::crc64::crc64;
+
+    use super::*;
+
+    fn state(
+        type_number: u8,
+        value: &[u8],
+        version: u16,
+        expiry_ms: Option<i64>,
+    ) -> Option<KeyState> {
+        let mut payload = [&[type_number], value, &version.to_le_bytes()].concat();
+        payload.extend(crc64(&payload).to_le_bytes());
+        Some(KeyState {
+            payload: payload.into(),
+            expiry_ms,
+        })
+    }
+
+    #[track_caller]
+    fn check(source: Option<KeyState>, target: Option<KeyState>, expect: &Verdict) {
+        assert_eq!(
+            &judge(source.as_ref(), target.as_ref(), Duration::from_millis(50)),
+            expect
+        );
+    }
+
+    const EQUAL: Verdict = Verdict::Equal {
+        ttl_drift: Duration::ZERO,
+    };
+
+    #[test]
+    fn what_is_the_same_in_another_form_is_equal() {
+        check(None, None, &EQUAL);
+        check(
+            state(0, b"\x01a", 9, None),
+            state(0, b"\x01a", 12, None),
+            &EQUAL,
+        );
+        check(
+            state(0, b"\x02-1", 9, None),
+            state(0, b"\xc0\xff", 12, None),
+            &EQUAL,
+        );
+        check(
+            state(2, b"\x02\x01a\x01b", 9, None),
+            state(2, b"\x02\x01b\x01a", 80, None),
+            &EQUAL,
+        );
+        let drifted = Verdict::Equal {
+            ttl_drift: Duration::from_millis(50),
+        };
+        check(
+            state(0, b"\x01a", 9, Some(100)),
+            state(0, b"\x01a", 9, Some(150)),
+            &drifted,
+        );
+    }
+
+    #[test]
+    fn each_kind_of_difference_has_its_name() {
+        let a = || state(0, b"\x01a", 9, None);
+        check(a(), None, &Verdict::Differs(Kind::Missing));
+        check(None, a(), &Verdict::Differs(Kind::Extra));
+        check(
+            a(),
+            state(1, b"\x01\x01a", 9, None),
+            &Verdict::Differs(Kind::Type),
+        );
+        check(
+            a(),
+            state(0, b"\x01b", 9, None),
+            &Verdict::Differs(Kind::Value),
+        );
+        check(
+            a(),
+            state(0, b"\x01a", 9, Some(1)),
+            &Verdict::Differs(Kind::Ttl),
+        );
+        check(
+            state(0, b"\x01a", 9, Some(100)),
+            state(0, b"\x01a", 9, Some(151)),
+            &Verdict::Differs(Kind::Ttl),
+        );
+        check(
+            state(0, b"\x01a", 9, Some(1)),
+            state(0, b"\x01b", 9, None),
+            &Verdict::Differs(Kind::Value),
+        );
+    }
+
+    #[test]
+    fn type_22_of_two_families_is_not_the_same_by_its_bytes() {
+        let valkey = b"\x01\x00\x08abcdefgh\x00\x00\x00\x00\x00\x00\x00\x00";
+        let verdict = judge(
+            state(22, valkey, 80, None).as_ref(),
+            state(22, valkey, 12, None).as_ref(),
+            Duration::ZERO,
+        );
+        assert_ne!(verdict, EQUAL);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_never_called_equal() {
+        let unknown = || state(40, b"?", 16, None);
+        assert!(matches!(
+            judge(
+                unknown().as_ref(),
+                state(0, b"\x01a", 9, None).as_ref(),
+                Duration::ZERO
+            ),
+            Verdict::Unverifiable(_)
+        ));
+        let module = |id: &[u8]| state(7, &[id, b"\x02\x01\x00"].concat(), 9, None);
+        assert!(matches!(
+            judge(
+                module(b"\x01").as_ref(),
+                module(b"\x02").as_ref(),
+                Duration::ZERO
+            ),
+            Verdict::Unverifiable(_)
+        ));
+        check(module(b"\x01"), module(b"\x01"), &EQUAL);
+    }
+}

@@ -1,0 +1,326 @@
+//! Reads keys off one server: values, expiries and the replication offset of one moment, in one transaction.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use understudy_config::BackendUrl;
+use understudy_net::{Client, ClientError, Endpoint, Value};
+
+use super::info;
+use super::judge::KeyState;
+use super::outcome::{KeyRef, VerifyError};
+
+/// Between two looks at a target that lags.
+const LAG_LOOK: Duration = Duration::from_millis(1);
+
+/// One of the two servers.
+pub(crate) struct Side {
+    name: String,
+    client: Client,
+    timeout: Duration,
+    db: Option<u32>,
+    expiries: Expiries,
+    pub(crate) version: (u32, u32, u32),
+}
+
+/// How a server tells when a key expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expiries {
+    /// PEXPIRETIME, since 7.0.
+    Absolute,
+    /// PTTL, beside the server's own TIME.
+    Relative,
+}
+
+/// What a batch of keys looked like at one moment.
+pub(crate) struct Reading {
+    /// In the order in which they were asked for.
+    pub(crate) states: Vec<Option<KeyState>>,
+    pub(crate) position: Position,
+    pub(crate) bytes: usize,
+}
+
+/// Where in which history a server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) replid: String,
+    /// What it has executed.
+    pub(crate) offset: u64,
+    pub(crate) is_replica: bool,
+}
+
+impl Side {
+    pub(crate) async fn connect(url: &BackendUrl, timeout: Duration) -> Result<Self, VerifyError> {
+        let name = url.address();
+        let endpoint = Endpoint::from(url).with_db(0);
+        let ask = |cause| VerifyError::Ask {
+            server: name.clone(),
+            what: "a connection",
+            cause,
+        };
+        let mut client = Client::connect(&endpoint, timeout).await.map_err(ask)?;
+        client.set_timeout(timeout);
+        let mut side = Self {
+            name,
+            client,
+            timeout,
+            db: Some(0),
+            expiries: Expiries::Relative,
+            version: (0, 0, 0),
+        };
+        let info = side.info("server").await?;
+        side.version = info::version(&info).ok_or_else(|| side.nonsense("INFO server"))?;
+        side.expiries = if side.version >= (7, 0, 0) {
+            Expiries::Absolute
+        } else {
+            Expiries::Relative
+        };
+        // Our reads must not make cold keys look used, nor cost a client its connection. Older servers know neither.
+        for courtesy in [["CLIENT", "NO-EVICT", "on"], ["CLIENT", "NO-TOUCH", "on"]] {
+            side.ask("a courtesy", &courtesy).await?;
+        }
+        Ok(side)
+    }
+
+    pub(crate) fn replicates_relative_expiries(&self) -> bool {
+        self.expiries == Expiries::Relative
+    }
+
+    pub(crate) async fn info(&mut self, section: &str) -> Result<String, VerifyError> {
+        let answer = self.ask("INFO", &["INFO", section]).await?;
+        let answer = self.accepted("INFO", answer)?;
+        answer.as_str_lossy().ok_or_else(|| self.nonsense("INFO"))
+    }
+
+    /// One page of keys, and the cursor of the next; 0 after the last one.
+    pub(crate) async fn scan(
+        &mut self,
+        db: u32,
+        cursor: u64,
+        count: usize,
+    ) -> Result<(u64, Vec<KeyRef>), VerifyError> {
+        self.select(db).await?;
+        let answer = self
+            .ask(
+                "SCAN",
+                &["SCAN", &cursor.to_string(), "COUNT", &count.to_string()],
+            )
+            .await?;
+        let page = self
+            .accepted("SCAN", answer)?
+            .into_vec()
+            .unwrap_or_default();
+        let Ok([next, keys]) = <[Value; 2]>::try_from(page) else {
+            return Err(self.nonsense("SCAN"));
+        };
+        let next = next
+            .as_str_lossy()
+            .and_then(|next| next.parse().ok())
+            .ok_or_else(|| self.nonsense("SCAN"))?;
+        let keys = keys
+            .into_vec()
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(Value::into_bytes);
+        Ok((
+            next,
+            keys.map(|key| KeyRef {
+                db,
+                key: key.to_vec(),
+            })
+            .collect(),
+        ))
+    }
+
+    /// Which of these keys, all of one database, do not exist here.
+    pub(crate) async fn absent(&mut self, keys: Vec<KeyRef>) -> Result<Vec<KeyRef>, VerifyError> {
+        let Some(first) = keys.first() else {
+            return Ok(keys);
+        };
+        self.select(first.db).await?;
+        let commands: Vec<[&[u8]; 2]> = keys.iter().map(|key| [&b"EXISTS"[..], &key.key]).collect();
+        let answers = self
+            .client
+            .pipeline(&commands)
+            .await
+            .map_err(|cause| self.lost("EXISTS", cause))?;
+        let mut absent = Vec::new();
+        for (key, answer) in keys.into_iter().zip(answers) {
+            if self.accepted("EXISTS", answer)?.as_i64() == Some(0) {
+                absent.push(key);
+            }
+        }
+        Ok(absent)
+    }
+
+    /// Values and expiries of keys, all of one database, at one moment.
+    pub(crate) async fn read(&mut self, keys: &[KeyRef]) -> Result<Reading, VerifyError> {
+        const WHAT: &str = "keys with their expiries";
+        if let Some(first) = keys.first() {
+            self.select(first.db).await?;
+        }
+        let expiry_command: &[u8] = match self.expiries {
+            Expiries::Absolute => b"PEXPIRETIME",
+            Expiries::Relative => b"PTTL",
+        };
+        // The expiries stand together and beside TIME: a large DUMP between them would shift what is relative.
+        let mut commands: Vec<Vec<&[u8]>> = vec![vec![b"TIME"]];
+        commands.extend(keys.iter().map(|key| vec![expiry_command, &key.key]));
+        commands.extend(keys.iter().map(|key| vec![&b"DUMP"[..], &key.key]));
+        commands.push(vec![b"INFO", b"replication"]);
+        let expected = commands.len();
+        let answers = self
+            .client
+            .transaction(&commands)
+            .await
+            .map_err(|cause| self.lost(WHAT, cause))?;
+        let mut accepted = Vec::with_capacity(expected);
+        for answer in answers {
+            accepted.push(self.accepted(WHAT, answer)?);
+        }
+        if accepted.len() != expected {
+            return Err(self.nonsense(WHAT));
+        }
+        let info = accepted
+            .pop()
+            .and_then(|info| info.as_str_lossy())
+            .unwrap_or_default();
+        let position = Position::parse(&info).ok_or_else(|| self.nonsense("INFO replication"))?;
+        let mut answers = accepted.into_iter();
+        let now_ms = answers
+            .next()
+            .and_then(|time| millis(&time))
+            .ok_or_else(|| self.nonsense("TIME"))?;
+        let payloads = answers
+            .as_slice()
+            .get(keys.len()..)
+            .unwrap_or_default()
+            .to_vec();
+        let expiries = answers.take(keys.len());
+        let mut reading = Reading {
+            states: Vec::with_capacity(keys.len()),
+            position,
+            bytes: 0,
+        };
+        for (expiry, payload) in expiries.zip(payloads) {
+            let expiry = expiry.as_i64().ok_or_else(|| self.nonsense("an expiry"))?;
+            let expiry_ms = match self.expiries {
+                _ if expiry < 0 => None,
+                Expiries::Absolute => Some(expiry),
+                Expiries::Relative => Some(now_ms.saturating_add(expiry)),
+            };
+            let state = payload
+                .into_bytes()
+                .map(|payload| KeyState { payload, expiry_ms });
+            reading.bytes += state.as_ref().map_or(0, |state| state.payload.len());
+            reading.states.push(state);
+        }
+        Ok(reading)
+    }
+
+    /// Waits until this replica has applied everything up to `source`. Says nothing about a server of another history.
+    pub(crate) async fn catch_up(&mut self, source: &Position) -> Result<(), VerifyError> {
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let info = self.info("replication").await?;
+            let own = Position::parse(&info).ok_or_else(|| self.nonsense("INFO replication"))?;
+            if !own.is_replica || own.replid != source.replid || own.offset >= source.offset {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(VerifyError::Behind {
+                    wanted: source.offset,
+                    applied: own.offset,
+                    timeout: self.timeout,
+                });
+            }
+            tokio::time::sleep(LAG_LOOK).await;
+        }
+    }
+
+    /// Any other command. An error reply is an answer.
+    pub(crate) async fn ask<A: AsRef<[u8]>>(
+        &mut self,
+        what: &'static str,
+        args: &[A],
+    ) -> Result<Value, VerifyError> {
+        self.client
+            .call(args)
+            .await
+            .map_err(|cause| self.lost(what, cause))
+    }
+
+    /// Several commands, not as one. Error replies are answers.
+    pub(crate) async fn pipeline(
+        &mut self,
+        what: &'static str,
+        commands: &[&[&[u8]]],
+    ) -> Result<Vec<Value>, VerifyError> {
+        self.client
+            .pipeline(commands)
+            .await
+            .map_err(|cause| self.lost(what, cause))
+    }
+
+    pub(crate) async fn select(&mut self, db: u32) -> Result<(), VerifyError> {
+        if self.db == Some(db) {
+            return Ok(());
+        }
+        self.db = None;
+        let answer = self.ask("SELECT", &["SELECT", &db.to_string()]).await?;
+        self.accepted("SELECT", answer)?;
+        self.db = Some(db);
+        Ok(())
+    }
+
+    pub(crate) fn accepted(&self, what: &'static str, answer: Value) -> Result<Value, VerifyError> {
+        answer.into_ok().map_err(|refused| VerifyError::Refused {
+            server: self.name.clone(),
+            what,
+            text: refused.to_string(),
+        })
+    }
+
+    pub(crate) fn nonsense(&self, what: &'static str) -> VerifyError {
+        VerifyError::Nonsense {
+            server: self.name.clone(),
+            what,
+        }
+    }
+
+    fn lost(&self, what: &'static str, cause: ClientError) -> VerifyError {
+        VerifyError::Ask {
+            server: self.name.clone(),
+            what,
+            cause,
+        }
+    }
+}
+
+impl Position {
+    fn parse(info: &str) -> Option<Self> {
+        let is_replica = info::field(info, "role")? == "slave";
+        // A replica's own master_repl_offset is what it has received, which may not be executed yet.
+        let offset = if is_replica {
+            "slave_repl_offset"
+        } else {
+            "master_repl_offset"
+        };
+        Some(Self {
+            replid: info::field(info, "master_replid")?.to_owned(),
+            offset: info::number(info, offset)?,
+            is_replica,
+        })
+    }
+}
+
+/// The answer to TIME, in milliseconds since 1970.
+pub(crate) fn millis(time: &Value) -> Option<i64> {
+    let [seconds, micros] = time.as_slice()? else {
+        return None;
+    };
+    seconds
+        .as_i64()?
+        .checked_mul(1000)?
+        .checked_add(micros.as_i64()? / 1000)
+}
