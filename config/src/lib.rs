@@ -10,6 +10,7 @@ mod load;
 mod model;
 mod nearest;
 mod node;
+mod nutcracker;
 mod problem;
 mod read;
 mod scalar;

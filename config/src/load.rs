@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::model::Config;
 use crate::node;
+use crate::nutcracker;
 use crate::problem::{LoadError, Problems};
 use crate::read;
 use crate::sources::Sources;
@@ -52,6 +53,16 @@ impl Config {
 
     pub(crate) fn parse_with(yaml: &str, sources: Sources<'_>) -> Result<Self, Problems> {
         let root = node::read(yaml).map_err(|problem| Problems(vec![problem]))?;
-        read::config(&root, sources)
+        if nutcracker::is_nutcracker(&root) {
+            nutcracker::config(&root)
+        } else {
+            read::config(&root, sources)
+        }
+    }
+
+    /// Reads a text that is a nutcracker.yml, whatever its shape.
+    pub fn from_nutcracker(yaml: &str) -> Result<Self, Problems> {
+        let root = node::read(yaml).map_err(|problem| Problems(vec![problem]))?;
+        nutcracker::config(&root)
     }
 }

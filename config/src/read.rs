@@ -60,7 +60,19 @@ impl Reader<'_> {
         let control = self.control(&file);
         let limits = self.limits(&file);
         let pools = self.pools(&file);
-        self.check_listen_addresses(&file, &admin, http.as_ref(), &pools);
+        let of = |name: &str, spec: &'static SectionSpec| {
+            let section = file.section(name, spec, &mut Vec::new());
+            section.map_or_else(|| file.place_of(name), |section| section.place_of("listen"))
+        };
+        let http_place = http
+            .as_ref()
+            .map(|http| (&http.listen, of("http", &settings::HTTP)));
+        check_listen_addresses(
+            (&admin.listen, of("admin", &settings::ADMIN)),
+            http_place,
+            &pools,
+            &mut self.problems,
+        );
         Some(Config {
             data_dir: data_dir.unwrap_or_else(|| PathBuf::from("./understudy-data")),
             workers: workers.unwrap_or_else(default_workers),
@@ -379,40 +391,38 @@ impl Reader<'_> {
             scalar::within(text, min, max)
         })
     }
+}
 
-    /// No two ports of this process may be one. Port 0 is never taken.
-    fn check_listen_addresses(
-        &mut self,
-        file: &Section<'_>,
-        admin: &Admin,
-        http: Option<&Http>,
-        pools: &[(Pool, Place)],
-    ) {
-        let of = |name: &str, spec: &'static SectionSpec| {
-            let inner = file.section(name, spec, &mut Vec::new());
-            inner.map_or_else(|| file.place_of(name), |section| section.place_of("listen"))
-        };
-        let mut addresses = vec![(&admin.listen, of("admin", &settings::ADMIN), "admin")];
-        if let Some(http) = http {
-            addresses.push((&http.listen, of("http", &settings::HTTP), "http"));
+/// Where something listens, and the line that says so.
+type Listening<'a> = (&'a ListenAddress, Place);
+
+/// No two ports of this process may be one. Port 0 is never taken.
+pub(crate) fn check_listen_addresses(
+    admin: Listening<'_>,
+    http: Option<Listening<'_>>,
+    pools: &[(Pool, Place)],
+    problems: &mut Vec<Problem>,
+) {
+    let mut addresses = vec![("admin", admin)];
+    addresses.extend(http.map(|http| ("http", http)));
+    addresses.extend(
+        pools
+            .iter()
+            .map(|(pool, place)| (pool.name.as_str(), (&pool.listen, place.clone()))),
+    );
+    for (index, (_, (address, place))) in addresses.iter().enumerate() {
+        if matches!(address, ListenAddress::Tcp(_, 0)) {
+            continue;
         }
-        for (pool, place) in pools {
-            addresses.push((&pool.listen, place.clone(), &pool.name));
-        }
-        for (index, (address, place, _)) in addresses.iter().enumerate() {
-            if matches!(address, ListenAddress::Tcp(_, 0)) {
-                continue;
-            }
-            if let Some((_, _, other)) = addresses[..index]
-                .iter()
-                .find(|(earlier, ..)| same_socket(earlier, address))
-            {
-                let wrong = Wrong::new(
-                    format!("{address} is already where '{other}' listens"),
-                    "give each its own address",
-                );
-                self.problems.push(place.problem(wrong));
-            }
+        if let Some((other, _)) = addresses[..index]
+            .iter()
+            .find(|(_, (earlier, _))| same_socket(earlier, address))
+        {
+            let wrong = Wrong::new(
+                format!("{address} is already where '{other}' listens"),
+                "give each its own address",
+            );
+            problems.push(place.problem(wrong));
         }
     }
 }
