@@ -23,6 +23,9 @@ DISTRIBUTIONS = ["ketama", "modula"]
 DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 KEYS = 2000
 
+# A key that is the text of a point hashes, by md5, to exactly that point.
+POINTS = [b"127.0.0.1:23001", b"127.0.0.1:23002", b"s9", b"node7", b"/tmp/understudy-ring-a.sock:"]
+
 # Seven servers: address, port, unix socket. An entry of a list names one of them by its number.
 SERVERS = [
     ("127.0.0.1", 23001, "/tmp/understudy-ring-a.sock"),
@@ -82,7 +85,7 @@ def keys():
         if index == 0:
             key = b""
         elif shape == 0:
-            key = b"key:" + number
+            key = POINTS[index // 10 % len(POINTS)] + b"-" + str(index // 10 // len(POINTS)).encode()
         elif shape == 1:
             key = b"user:{" + str(draw(500)).encode() + b"}:" + number
         elif shape == 2:

@@ -12,6 +12,15 @@ const DATA: &str = include_str!("data/nutcracker-0.5.0.txt");
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const KEYS: usize = 2_000;
 
+/// A key that is the text of a point hashes, by md5, to exactly that point.
+const POINTS: [&str; 5] = [
+    "127.0.0.1:23001",
+    "127.0.0.1:23002",
+    "s9",
+    "node7",
+    "/tmp/understudy-ring-a.sock:",
+];
+
 /// Knuth's 64-bit generator, of which each draw takes the upper 16 bits.
 struct Draw(u64);
 
@@ -42,7 +51,12 @@ fn keys() -> Vec<Vec<u8>> {
             let number = index.to_string().into_bytes();
             match index % 10 {
                 0 if index == 0 => Vec::new(),
-                0 => [&b"key:"[..], &number].concat(),
+                0 => format!(
+                    "{}-{}",
+                    POINTS[index / 10 % POINTS.len()],
+                    index / 10 / POINTS.len()
+                )
+                .into_bytes(),
                 1 => [b"user:{", &draw.number(500)[..], b"}:", &number].concat(),
                 2 => {
                     let length = 1 + draw.below(40);
