@@ -32,12 +32,12 @@ impl ReplyReader {
         let Some(frame) = scanned else {
             return Ok(None);
         };
-        decode(self.buffer.split_to(frame.len).freeze(), protocol).map(Some)
+        decode(&self.buffer.split_to(frame.len).freeze(), protocol).map(Some)
     }
 }
 
 /// One whole frame into a value.
-fn decode(frame: Bytes, protocol: Protocol) -> Result<Value, String> {
+fn decode(frame: &Bytes, protocol: Protocol) -> Result<Value, String> {
     // An error may quote a client's bytes, which need not be UTF-8; the decoder insists on it.
     if frame.first() == Some(&b'-') {
         return Ok(Value::Error(
@@ -54,13 +54,13 @@ fn decode(frame: Bytes, protocol: Protocol) -> Result<Value, String> {
         if frame.starts_with(b"$-1") || frame.starts_with(b"*-1") {
             return Ok(Value::Null);
         }
-        match redis_protocol::resp3::decode::complete::decode_bytes(&frame) {
+        match redis_protocol::resp3::decode::complete::decode_bytes(frame) {
             Ok(Some((decoded, _))) => Ok(from_resp3(decoded)),
             Ok(None) => Err("a scanned reply is not whole".to_owned()),
             Err(cause) => Err(cause.to_string()),
         }
     } else {
-        match redis_protocol::resp2::decode::decode_bytes(&frame) {
+        match redis_protocol::resp2::decode::decode_bytes(frame) {
             Ok(Some((decoded, _))) => Ok(from_resp2(decoded)),
             Ok(None) => Err("a scanned reply is not whole".to_owned()),
             Err(cause) => Err(cause.to_string()),

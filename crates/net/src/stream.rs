@@ -70,7 +70,7 @@ impl AsyncRead for Stream {
                     return Poll::Ready(Ok(()));
                 }
                 Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(socket.poll_readable(context))?
+                    ready!(socket.poll_readable(context))?;
                 }
                 Err(cause) => return Poll::Ready(Err(cause)),
             }
@@ -92,7 +92,7 @@ impl AsyncWrite for Stream {
             match socket.try_write(from) {
                 Ok(written) => return Poll::Ready(Ok(written)),
                 Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(socket.poll_writable(context))?
+                    ready!(socket.poll_writable(context))?;
                 }
                 Err(cause) => return Poll::Ready(Err(cause)),
             }

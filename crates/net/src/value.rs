@@ -86,7 +86,7 @@ impl Value {
     /// Appends the reply as it travels. RESP2 gets what Redis gives it in the place of newer types.
     pub fn encode(&self, out: &mut Vec<u8>, protocol: Protocol) {
         let all = |out: &mut Vec<u8>, items: &[Value]| {
-            items.iter().for_each(|item| item.encode(out, protocol))
+            items.iter().for_each(|item| item.encode(out, protocol));
         };
         match self {
             Value::Simple(text) => encode::simple(out, text),

@@ -26,7 +26,7 @@ pub(super) fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> 
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(setup)?;
+        .map_err(|cause| setup(&cause))?;
     let builder = match &files.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
@@ -39,14 +39,14 @@ pub(super) fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> 
     };
     builder
         .with_single_cert(certificates(&files.certificate)?, key(&files.key)?)
-        .map_err(setup)
+        .map_err(|cause| setup(&cause))
 }
 
 pub(super) fn client_config(options: &ClientTlsOptions) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(setup)?;
+        .map_err(|cause| setup(&cause))?;
     let builder = match options.identity {
         ServerIdentity::Verified => {
             let authority = options
@@ -63,7 +63,7 @@ pub(super) fn client_config(options: &ClientTlsOptions) -> Result<ClientConfig, 
         None => Ok(builder.with_no_client_auth()),
         Some((chain, key_file)) => builder
             .with_client_auth_cert(certificates(chain)?, key(key_file)?)
-            .map_err(setup),
+            .map_err(|cause| setup(&cause)),
     }
 }
 
@@ -113,7 +113,7 @@ fn unreadable(path: &Path, cause: &rustls::pki_types::pem::Error) -> TlsError {
     }
 }
 
-fn setup(cause: rustls::Error) -> TlsError {
+fn setup(cause: &rustls::Error) -> TlsError {
     TlsError::Setup(cause.to_string())
 }
 

@@ -6,12 +6,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use understudy_net::{Client, Endpoint};
 
-pub const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-pub struct Peer(pub TcpStream);
+pub(crate) struct Peer(pub(crate) TcpStream);
 
 /// A client and the raw socket that it talks to.
-pub async fn pair() -> (Client, Peer) {
+pub(crate) async fn pair() -> (Client, Peer) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = Endpoint::tcp("127.0.0.1", listener.local_addr().unwrap().port());
     let (client, accepted) = tokio::join!(Client::connect(&endpoint, SOON), listener.accept());
@@ -20,7 +20,7 @@ pub async fn pair() -> (Client, Peer) {
 
 impl Peer {
     /// Waits for exactly these bytes.
-    pub async fn expect(&mut self, bytes: &[u8]) {
+    pub(crate) async fn expect(&mut self, bytes: &[u8]) {
         let mut read = vec![0; bytes.len()];
         self.0.read_exact(&mut read).await.unwrap();
         assert_eq!(
@@ -29,18 +29,18 @@ impl Peer {
         );
     }
 
-    pub async fn send(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.unwrap();
     }
 
     /// Reads this many bytes, whatever they are.
-    pub async fn swallow(&mut self, count: usize) {
+    pub(crate) async fn swallow(&mut self, count: usize) {
         let mut read = vec![0; count];
         self.0.read_exact(&mut read).await.unwrap();
     }
 
     /// Dies: what is unread is refused, and the other side is told at once.
-    pub fn reset(self) {
+    pub(crate) fn reset(self) {
         self.0.set_zero_linger().unwrap();
     }
 }

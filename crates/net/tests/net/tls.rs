@@ -92,7 +92,7 @@ async fn write_all(socket: &Socket, mut bytes: &[u8]) {
         match socket.try_write(bytes) {
             Ok(written) => bytes = &bytes[written..],
             Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
-                socket.writable().await.unwrap()
+                socket.writable().await.unwrap();
             }
             Err(cause) => panic!("{cause}"),
         }
@@ -113,7 +113,7 @@ async fn read_all(socket: &Socket, step: usize) -> Vec<u8> {
                 more.expect("decrypted bytes are readable").unwrap();
             }
             Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
-                socket.readable().await.unwrap()
+                socket.readable().await.unwrap();
             }
             Err(cause) => panic!("{cause}"),
         }
