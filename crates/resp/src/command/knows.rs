@@ -66,6 +66,13 @@ fn combination(server: Server, name: &str, args: impl Args + Copy) -> Option<Unk
         "xadd" if on_6_2 && (2..args.count()).any(|index| is_partial_id(args.arg(index))) => {
             Some(Unknown::Option("ms-*"))
         }
+        // Since 7.0 a unit may be written in any case.
+        "georadius" | "georadiusbymember" | "geosearch" | "geosearchstore" if on_6_2 => (2..args
+            .count())
+            .any(|index| is_loud_unit(args.arg(index)))
+            .then_some(Unknown::Option("unit in upper case")),
+        "restore" | "restore-asking" => (!loads_payload(server, args.arg(3)))
+            .then_some(Unknown::Option("payload of a newer version")),
         _ => None,
     }
 }
@@ -79,4 +86,27 @@ fn is_partial_id(arg: &[u8]) -> bool {
     arg.strip_suffix(b"-*").is_some_and(|milliseconds| {
         !milliseconds.is_empty() && milliseconds.iter().all(u8::is_ascii_digit)
     })
+}
+
+/// `KM`, `Mi`.
+fn is_loud_unit(arg: &[u8]) -> bool {
+    [&b"m"[..], b"km", b"ft", b"mi"]
+        .into_iter()
+        .any(|unit| arg.eq_ignore_ascii_case(unit) && arg != unit)
+}
+
+/// True if the server loads a DUMP payload, by the RDB version that stands before its checksum. Valkey 9 refuses the versions
+/// that Redis took after the fork (12 to 79). What is too short to hold a version is refused by all servers alike.
+fn loads_payload(server: Server, payload: &[u8]) -> bool {
+    let Some(&[low, high, ..]) = payload.last_chunk::<10>() else {
+        return true;
+    };
+    let version = u16::from_le_bytes([low, high]);
+    match server {
+        Server::Redis6_2 => version <= 9,
+        Server::Redis7_0 => version <= 10,
+        Server::Redis8_2 => version <= 12,
+        Server::Valkey8_1 => version <= 11,
+        Server::Valkey9_1 => version <= 80 && !(12..80).contains(&version),
+    }
 }

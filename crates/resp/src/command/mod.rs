@@ -14,6 +14,7 @@ mod policy;
 mod resolve;
 mod server;
 mod spec;
+#[rustfmt::skip] // One command a line, however long.
 mod table;
 
 pub use class::{Broadcast, Class, Local, RefuseReason, Split, Transaction};
