@@ -1,0 +1,186 @@
+//! A worker thread: one core, its sockets, and a runtime of its own that nobody else uses.
+//!
+//! When a task panics, the core may have stopped half way through a reply. So the whole worker goes, sessions and lanes
+//! with it, and a new one is built from the routes and prepared gates that the proxy knows; a closed connection is better
+//! than a misplaced reply. The process lives.
+
+mod lane;
+mod mailbox;
+mod session;
+mod shell;
+mod signal;
+mod slots;
+mod wire;
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use self::shell::Shell;
+use crate::shared::Shared;
+use crate::worker::Order;
+
+pub(crate) use self::mailbox::{Address, Letter};
+
+/// How often a draining worker looks for sessions that have become idle.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// Why a worker's runtime ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    /// It was told to, or the proxy is gone.
+    Told,
+    /// A task panicked.
+    Panicked,
+}
+
+/// Starts a worker. It takes letters at once.
+pub(crate) fn start(shared: Arc<Shared>, number: u16) -> io::Result<(Address, JoinHandle<()>)> {
+    let (address, mailbox) = Address::new(number);
+    // Built here so that a system without file descriptors fails the start, not the thread.
+    let runtime = runtime()?;
+    drop(runtime);
+    let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+    let thread = thread.spawn(move || live(&shared, number, mailbox))?;
+    Ok((address, thread))
+}
+
+/// The thread's life: one core after the other until it is told to end.
+fn live(shared: &Arc<Shared>, number: u16, mut mailbox: mpsc::Receiver<Letter>) {
+    loop {
+        let runtime = match runtime() {
+            Ok(runtime) => runtime,
+            Err(cause) => {
+                return tracing::error!(worker = number, %cause, "build a worker's runtime: the worker is gone");
+            }
+        };
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            let shell = Rc::new(Shell::new(Arc::clone(shared), number));
+            runtime.block_on(serve(&shell, &mut mailbox))
+        }));
+        // Its tasks are dropped here, and their sockets with them.
+        drop(catch_unwind(AssertUnwindSafe(|| drop(runtime))));
+        match ended {
+            Ok(Ended::Told) => return,
+            Ok(Ended::Panicked) | Err(_) => {
+                shared
+                    .panics
+                    .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                tracing::error!(
+                    worker = number,
+                    "a worker panicked: its sessions are closed, and it starts again"
+                );
+            }
+        }
+    }
+}
+
+fn runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+}
+
+/// Reads letters until told to end or a task panics.
+async fn serve(shell: &Rc<Shell>, mailbox: &mut mpsc::Receiver<Letter>) -> Ended {
+    restore(shell);
+    shell.spawn(flusher(Rc::clone(shell)));
+    shell.spawn(ticker(Rc::clone(shell)));
+    loop {
+        // Both are cancel safe: a letter that was not received stays in the box.
+        let letter = tokio::select! {
+            biased;
+            () = shell.panicked.wait() => return Ended::Panicked,
+            () = shell.drained.wait() => return Ended::Told,
+            letter = mailbox.recv() => letter,
+        };
+        match letter {
+            None => return Ended::Told,
+            Some(Letter::Open {
+                pool,
+                incoming,
+                place,
+            }) => {
+                shell.spawn(session::run(Rc::clone(shell), pool, incoming, place));
+            }
+            Some(Letter::Order(order, answer)) => shell.order(order, answer),
+            Some(Letter::Drain(limit)) => shell.spawn(drain(Rc::clone(shell), limit)),
+            #[cfg(debug_assertions)]
+            Some(Letter::Run(errand)) => errand(),
+        }
+    }
+}
+
+/// Shards that were prepared start prepared. Before the first session, so that none slips through.
+fn restore(shell: &Rc<Shell>) {
+    for (pool, shard, epoch, term) in shell.shared.prepared() {
+        let (answer, _nobody_waits) = oneshot::channel();
+        shell.order(
+            Order::Restore {
+                pool,
+                shard,
+                epoch,
+                term,
+            },
+            answer,
+        );
+    }
+}
+
+/// Runs behind all tasks that were ready in the same turn of the loop, so that each lane is written once for all of them.
+async fn flusher(shell: Rc<Shell>) {
+    loop {
+        shell.flush.wait().await;
+        shell.settle();
+        shell.write_lanes();
+    }
+}
+
+/// Tells the core that time has passed, when it asked for that.
+async fn ticker(shell: Rc<Shell>) {
+    loop {
+        let deadline = shell.core.borrow().next_deadline();
+        shell.armed.set(deadline);
+        let Some(deadline) = deadline else {
+            shell.rearm.wait().await;
+            continue;
+        };
+        tokio::select! {
+            biased;
+            () = shell.rearm.wait() => continue,
+            () = sleep_until(shell.instant(deadline)) => {}
+        }
+        let now = shell.now().max(deadline);
+        shell.core.borrow_mut().tick(now);
+        shell.settle();
+    }
+}
+
+/// Closes sessions as they become idle, and all of them at the limit.
+async fn drain(shell: Rc<Shell>, limit: Duration) {
+    let until = Instant::now() + limit;
+    loop {
+        let left = shell.sessions.borrow().len();
+        if left == 0 {
+            break;
+        }
+        if Instant::now() >= until {
+            tracing::warn!(
+                worker = shell.number,
+                sessions = left,
+                "the drain limit has passed: close sessions with commands under way"
+            );
+            break;
+        }
+        shell.end_idle_sessions().await;
+        sleep(DRAIN_LOOK).await;
+    }
+    shell.drained.raise();
+}
