@@ -12,13 +12,39 @@
 //! The lab judges the proxy, so it shares no code with it: it has its own RESP reader (`wire`) and its own model of what
 //! Redis answers (`model`). A fault in the proxy's scanner cannot hide here.
 
+mod audit;
+mod book;
+mod command;
+mod connection;
 mod error;
+mod fill;
+mod finding;
+mod gap;
+mod ledger;
+mod load;
+mod model;
+mod plan;
 mod port;
+mod random;
+mod relay;
+mod report;
 mod server;
+mod shared;
+mod verdict;
 mod version;
+mod watch;
 pub mod wire;
 
+pub use audit::AuditOptions;
 pub use error::LabError;
+pub use fill::{Fill, FillReport};
+pub use finding::{Finding, FindingKind};
+pub use gap::Gap;
+pub use ledger::Ledger;
+pub use load::{Load, LoadOptions};
 pub use port::free_port;
+pub use relay::{Relay, RelayMode};
+pub use report::{GapLine, Report};
 pub use server::{Server, ServerOptions};
 pub use version::{Product, Version};
+pub use watch::Progress;

@@ -19,8 +19,16 @@ pub(crate) struct Row {
     options: BTreeMap<String, BTreeSet<&'static str>>,
 }
 
-/// What COMMAND DOCS leaves out: words of BITOP before 8.2 and Valkey 8, where the operation was a plain string.
-const KNOWN_TO_ALL: [(&str, &[&str]); 1] = [("bitop", &["AND", "OR", "XOR", "NOT"])];
+/// What the docs of some versions leave out, where the operation was a plain string to them.
+const KNOWN_TO_ALL: [(&str, &[&str]); 4] = [
+    ("bitop", &["AND", "OR", "XOR", "NOT"]),
+    ("commandlog|get", &["SLOW", "LARGE-REPLY", "LARGE-REQUEST"]),
+    ("commandlog|len", &["SLOW", "LARGE-REPLY", "LARGE-REQUEST"]),
+    (
+        "commandlog|reset",
+        &["SLOW", "LARGE-REPLY", "LARGE-REQUEST"],
+    ),
+];
 
 /// Words that Redis 6.2 does not know, though the docs of 7.0 give them no `since`.
 const NEW_IN_7_0: [(&str, &str); 2] = [
@@ -128,7 +136,8 @@ fn row(name: &str, catalogues: &BTreeMap<&'static str, Catalogue>) -> Row {
                 command.keys, other.keys
             );
         }
-        if other.flags.contains("may_replicate") {
+        // A subcommand that 6.2 knows by HELP only has its container's flags there.
+        if other.arity.is_some() && other.flags.contains("may_replicate") {
             command.flags.insert("may_replicate".into());
         }
     }

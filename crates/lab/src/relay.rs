@@ -1,0 +1,325 @@
+//! A TCP relay between a client and a server that breaks what passes through it, on request.
+//!
+//! ```text
+//!   client ──► Relay ──► server      delay, stall (a partition), cut, cut after n bytes, refuse: for any stream
+//!                                    double a write, swap two replies: for RESP, when started with RelayMode::Frames
+//! ```
+//!
+//! Every fault can be set while connections are open. Nothing is reordered or lost but by the faults asked for.
+
+mod frames;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::error::LabError;
+use crate::wire::Address;
+use frames::{Frames, Mischief};
+
+/// Chunks on their way in one direction. At the limit the relay reads no more.
+const IN_FLIGHT_MAX: usize = 256;
+const CHUNK_BYTES: usize = 16 << 10;
+
+/// What the relay understands of what it passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayMode {
+    /// Nothing: any protocol.
+    Bytes,
+    /// RESP commands one way, replies the other; needed for [`Relay::double_next`] and [`Relay::swap_next_replies`].
+    Frames,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Faults {
+    delay: Duration,
+    stalled: bool,
+    refusing: bool,
+    cuts: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    faults: watch::Sender<Faults>,
+    /// Bytes that may still pass towards the server; below zero there is no such limit.
+    budget: AtomicI64,
+    bytes_to_server: AtomicU64,
+    bytes_to_client: AtomicU64,
+    connections: AtomicU64,
+    mischief: Mischief,
+    mode: RelayMode,
+}
+
+/// A relay on a port of 127.0.0.1. Dropped, it closes everything.
+#[derive(Debug)]
+pub struct Relay {
+    port: u16,
+    shared: Arc<Shared>,
+    accepting: JoinHandle<()>,
+}
+
+impl Relay {
+    /// Listens, and dials `target` (`host:port`) for each connection.
+    pub async fn start(target: &str, mode: RelayMode) -> Result<Relay, LabError> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .map_err(LabError::io("listen as a relay"))?;
+        let port = listener
+            .local_addr()
+            .map_err(LabError::io("listen as a relay"))?
+            .port();
+        let shared = Arc::new(Shared {
+            faults: watch::Sender::new(Faults::default()),
+            budget: AtomicI64::new(-1),
+            bytes_to_server: AtomicU64::new(0),
+            bytes_to_client: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            mischief: Mischief::default(),
+            mode,
+        });
+        let accepting = tokio::spawn(accept(listener, target.to_owned(), Arc::clone(&shared)));
+        Ok(Relay {
+            port,
+            shared,
+            accepting,
+        })
+    }
+
+    /// The relay's port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where the lab reaches it.
+    pub fn address(&self) -> Address {
+        Address::local(self.port)
+    }
+
+    /// `redis://127.0.0.1:port`.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Adds this much to every byte's way, in each direction. Order stays.
+    pub fn delay(&self, each_way: Duration) {
+        self.shared
+            .faults
+            .send_modify(|faults| faults.delay = each_way);
+    }
+
+    /// While set, nothing passes and nothing is closed: what a partition looks like. Bytes go on when it ends.
+    pub fn stall(&self, stalled: bool) {
+        self.shared
+            .faults
+            .send_modify(|faults| faults.stalled = stalled);
+    }
+
+    /// While set, new connections are closed at once.
+    pub fn refuse(&self, refusing: bool) {
+        self.shared
+            .faults
+            .send_modify(|faults| faults.refusing = refusing);
+    }
+
+    /// Closes every open connection now; new ones are welcome.
+    pub fn cut(&self) {
+        self.shared.faults.send_modify(|faults| faults.cuts += 1);
+    }
+
+    /// Lets so many more bytes pass towards the server, over all connections, then cuts them all.
+    pub fn cut_after(&self, bytes: u32) {
+        self.shared.budget.store(i64::from(bytes), Ordering::SeqCst);
+    }
+
+    /// Sends the next command of this name twice and hides the second reply.
+    pub fn double_next(&self, command: &str) {
+        self.shared.mischief.double_next(command);
+    }
+
+    /// Swaps the next two neighbouring replies of one connection that differ.
+    pub fn swap_next_replies(&self) {
+        self.shared.mischief.swap_next();
+    }
+
+    /// How many commands were doubled until now.
+    pub fn doubled(&self) -> u64 {
+        self.shared.mischief.doubled()
+    }
+
+    /// How many pairs of replies were swapped until now.
+    pub fn swapped(&self) -> u64 {
+        self.shared.mischief.swapped()
+    }
+
+    /// Connections accepted until now.
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// Bytes passed towards the server, and back.
+    pub fn bytes(&self) -> (u64, u64) {
+        (
+            self.shared.bytes_to_server.load(Ordering::Relaxed),
+            self.shared.bytes_to_client.load(Ordering::Relaxed),
+        )
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.cut();
+    }
+}
+
+async fn accept(listener: TcpListener, target: String, shared: Arc<Shared>) {
+    while let Ok((client, _)) = listener.accept().await {
+        shared.connections.fetch_add(1, Ordering::Relaxed);
+        if shared.faults.borrow().refusing {
+            continue;
+        }
+        tokio::spawn(relay(client, target.clone(), Arc::clone(&shared)));
+    }
+}
+
+/// One connection, until either side ends it or it is cut.
+async fn relay(client: TcpStream, target: String, shared: Arc<Shared>) {
+    let mut faults = shared.faults.subscribe();
+    let cuts = faults.borrow().cuts;
+    let passing = async {
+        let Ok(server) = TcpStream::connect(&target).await else {
+            return;
+        };
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        let frames = Frames::new(shared.mode, &shared.mischief);
+        // A half-closed client still gets its replies; both ends gone ends it.
+        tokio::join!(
+            pass(
+                from_client,
+                to_server,
+                &shared,
+                Direction::ToServer,
+                &frames
+            ),
+            pass(
+                from_server,
+                to_client,
+                &shared,
+                Direction::ToClient,
+                &frames
+            ),
+        );
+    };
+    tokio::select! {
+        () = passing => {}
+        _ = faults.wait_for(|faults| faults.cuts != cuts) => {}
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    ToServer,
+    ToClient,
+}
+
+async fn pass(
+    from: OwnedReadHalf,
+    to: OwnedWriteHalf,
+    shared: &Shared,
+    direction: Direction,
+    frames: &Frames<'_>,
+) {
+    let (sender, receiver) = mpsc::channel(IN_FLIGHT_MAX);
+    tokio::join!(
+        read(from, sender, direction, frames),
+        write(to, receiver, shared, direction)
+    );
+}
+
+async fn read(
+    mut from: OwnedReadHalf,
+    chunks: mpsc::Sender<(Instant, Vec<u8>)>,
+    direction: Direction,
+    frames: &Frames<'_>,
+) {
+    let mut partial = Vec::new();
+    loop {
+        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+        match from.read_buf(&mut chunk).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let chunk = match direction {
+            Direction::ToServer => frames.commands(&mut partial, chunk),
+            Direction::ToClient => frames.replies(&mut partial, chunk),
+        };
+        if !chunk.is_empty() && chunks.send((Instant::now(), chunk)).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn write(
+    mut to: OwnedWriteHalf,
+    mut chunks: mpsc::Receiver<(Instant, Vec<u8>)>,
+    shared: &Shared,
+    direction: Direction,
+) {
+    let mut faults = shared.faults.subscribe();
+    while let Some((arrived, mut chunk)) = chunks.recv().await {
+        let delay = match faults.wait_for(|faults| !faults.stalled).await {
+            Ok(faults) => faults.delay,
+            Err(_) => return,
+        };
+        if !delay.is_zero() {
+            tokio::time::sleep_until((arrived + delay).into()).await;
+        }
+        let mut spent = false;
+        if direction == Direction::ToServer {
+            spent = shared.spend(&mut chunk);
+        }
+        let counter = if direction == Direction::ToServer {
+            &shared.bytes_to_server
+        } else {
+            &shared.bytes_to_client
+        };
+        counter.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        if to.write_all(&chunk).await.is_err() {
+            return;
+        }
+        if spent {
+            shared.faults.send_modify(|faults| faults.cuts += 1);
+            return;
+        }
+    }
+    // The reader's end is passed on: a half-close stays one.
+    let _ = to.shutdown().await;
+}
+
+impl Shared {
+    /// Takes the chunk from the byte budget; true when it is used up, and the chunk cut to what was left.
+    fn spend(&self, chunk: &mut Vec<u8>) -> bool {
+        let wanted = i64::try_from(chunk.len()).unwrap_or(i64::MAX);
+        let before = self
+            .budget
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                (left >= 0).then(|| if left > wanted { left - wanted } else { -1 })
+            });
+        match before {
+            Ok(left) if left <= wanted => {
+                chunk.truncate(usize::try_from(left).unwrap_or(0));
+                true
+            }
+            _ => false,
+        }
+    }
+}
