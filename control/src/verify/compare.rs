@@ -130,7 +130,7 @@ impl<'a> Comparison<'a> {
         for ((key, source), target) in keys.iter().zip(&source.states).zip(&target.states) {
             match judge(source.as_ref(), target.as_ref(), self.tolerance) {
                 Verdict::Equal { ttl_drift } => {
-                    self.outcome.ttl_drift_max = self.outcome.ttl_drift_max.max(ttl_drift)
+                    self.outcome.ttl_drift_max = self.outcome.ttl_drift_max.max(ttl_drift);
                 }
                 Verdict::Differs(_) | Verdict::Unverifiable(_) => self.look_again_at(key.clone()),
             }

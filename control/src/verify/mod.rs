@@ -16,7 +16,7 @@
 //! writes needs to know which command touched which key between two offsets; it would take the place of `settle`.
 
 mod compare;
-mod info;
+pub(crate) mod info;
 mod judge;
 mod outcome;
 mod read;

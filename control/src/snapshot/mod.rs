@@ -1,0 +1,26 @@
+//! Snapshots of the recipe `local`: an RDB of our own, kept under data_dir, taken without seeing the server's disk.
+//!
+//! ```text
+//!   server ── REPLCONF · PSYNC ? -1 ──► +FULLRESYNC replid offset ──► RDB ──► .<id>.rdb.partial
+//!                                                                             fsync · read back · rename · <id>.json
+//! ```
+//!
+//! We pose as a replica that wants nothing but the RDB, announces no port (so that no Sentinel can elect it) and leaves
+//! when it has it. Where PSYNC is forbidden and the server's directory is visible here, a BGSAVE is copied instead.
+//!
+//! - A snapshot exists when its `<id>.json` does. That is written last, so there is no half one under a good name.
+//! - The server may have to fork and save for this, and that may fail. A failed save makes a server refuse writes
+//!   (`stop-writes-on-bgsave-error`), so that setting is off meanwhile and comes back after a good save.
+//! - What arrives is checked while it does (every section, the checksum), and read back from the disk before it counts.
+
+mod copy;
+mod error;
+mod local;
+mod protect;
+mod record;
+mod store;
+mod wire;
+
+pub use error::SnapshotError;
+pub use local::LocalSnapshots;
+pub use record::{How, SnapshotRecord};
