@@ -144,6 +144,7 @@ async fn a_doubled_write_is_named_by_its_reply_and_on_the_server() {
         &[relay.address()],
         &LoadOptions {
             shared: 0,
+            transactions: false,
             ..small()
         },
     );
@@ -276,9 +277,9 @@ async fn a_cut_connection_is_counted_and_leaves_no_false_finding() {
     for round in 0..10 {
         assert!(load.served(300, LIMIT).await);
         if round % 2 == 0 {
-            relay.cut()
+            relay.cut();
         } else {
-            relay.cut_after(700)
+            relay.cut_after(700);
         }
     }
     assert!(load.served(300, LIMIT).await);
