@@ -107,17 +107,22 @@ fn by_spec(key: &KeySpec, args: impl Args + Copy, out: &mut Vec<usize>) -> Resul
         },
     };
     match key.find {
-        Find::Range { last, step, limit } => {
-            let last = match (usize::try_from(last), limit) {
-                (Ok(last), _) => first + last,
-                // The first half of what is left, for a limit of 2.
-                (Err(_), limit @ 2..) if last == -1 => {
-                    first + (count.saturating_sub(first) / usize::from(limit)).max(1) - 1
+        Find::Range { last, step, limit } => match usize::try_from(last) {
+            Ok(last) => push(out, first, first + last, step, count),
+            // To the end, or a part of what is left. That may be nothing: PFMERGE of a destination alone is allowed.
+            Err(_) if first >= count => Ok(()),
+            Err(_) => {
+                let last = match limit {
+                    2.. if last == -1 => first + ((count - first) / usize::from(limit)).max(1) - 1,
+                    _ => count.saturating_sub(usize::from(last.unsigned_abs())),
+                };
+                if last < first {
+                    Ok(())
+                } else {
+                    push(out, first, last, step, count)
                 }
-                (Err(_), _) => count.saturating_sub(usize::from(last.unsigned_abs())),
-            };
-            push(out, first, last, step, count)
-        }
+            }
+        },
         Find::Counted {
             count_at,
             first: offset,

@@ -110,3 +110,50 @@ fn loads_payload(server: Server, payload: &[u8]) -> bool {
         Server::Valkey9_1 => version <= 80 && !(12..80).contains(&version),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Unknown, knows, unknown_part};
+    use crate::command::Server;
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let part = |server, line: &str| unknown_part(server, &line.split(' ').collect::<Vec<_>>());
+        assert_eq!(
+            part(Server::Redis6_2, "PEXPIREAT k 5 gt"),
+            Some(Unknown::Option("GT"))
+        );
+        assert_eq!(part(Server::Redis7_0, "PEXPIREAT k 5 gt"), None);
+        assert_eq!(
+            part(Server::Redis7_0, "HSETEX h FIELDS 1 f v"),
+            Some(Unknown::Command)
+        );
+        assert_eq!(part(Server::Redis8_2, "nosuch k"), Some(Unknown::Command));
+        assert_eq!(
+            part(Server::Redis6_2, "FUNCTION LOAD x"),
+            Some(Unknown::Command)
+        );
+    }
+
+    #[test]
+    fn a_payload_is_loaded_by_servers_of_its_rdb_version_or_newer() {
+        // Rows and columns as measured by DUMP on one server and RESTORE on the other.
+        for (version, expect) in [
+            (9, [true, true, true, true, true]),
+            (10, [false, true, true, true, true]),
+            (12, [false, false, true, false, false]),
+            (11, [false, false, true, true, true]),
+            (80, [false, false, false, false, true]),
+        ] {
+            let mut payload = b"\x00\x03abc".to_vec();
+            payload.extend_from_slice(&u16::to_le_bytes(version));
+            payload.extend_from_slice(&[0; 8]);
+            let args: [&[u8]; 5] = [b"RESTORE", b"k", b"0", &payload, b"REPLACE"];
+            assert_eq!(
+                Server::ALL.map(|server| knows(server, &args)),
+                expect,
+                "RDB {version}"
+            );
+        }
+    }
+}

@@ -13,6 +13,9 @@ use RefuseReason::{
 /// The exceptions, sorted by name: looked up by halving, while the table is compiled.
 #[rustfmt::skip]
 pub(super) const ROWS: &[(&str, Class)] = &[
+    ("acl|cat",                    Class::Refuse(Admin)),
+    ("acl|genpass",                Class::Refuse(Admin)),
+    ("acl|whoami",                 Class::Refuse(Admin)),
     ("asking",                     Class::Refuse(Cluster)),
     ("auth",                       Class::Local(Local::Auth)),
     ("client|caching",             Class::Refuse(Tracking)),
@@ -169,4 +172,94 @@ const fn starts_with(name: &[u8], start: &[u8]) -> bool {
 
 const fn ends_with(name: &[u8], end: &[u8]) -> bool {
     name.len() >= end.len() && compare(name.split_at(name.len() - end.len()).1, end) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::{all, is_write};
+    use super::{Class, ROWS, RefuseReason};
+    use crate::command::CommandSpec;
+
+    fn every_spec() -> impl Iterator<Item = &'static CommandSpec> {
+        all()
+            .iter()
+            .flat_map(|spec| std::iter::once(spec).chain(spec.subcommands))
+    }
+
+    #[test]
+    fn rows_are_sorted_and_name_real_commands() {
+        let names: BTreeSet<&str> = every_spec().map(|spec| spec.name).collect();
+        for pair in ROWS.windows(2) {
+            assert!(
+                pair[0].0 < pair[1].0,
+                "{} stands before {}",
+                pair[0].0,
+                pair[1].0
+            );
+        }
+        for (name, class) in ROWS {
+            assert!(names.contains(name), "no server knows {name}");
+            let spec = every_spec().find(|spec| spec.name == *name).unwrap();
+            assert_eq!(spec.class, *class, "{name}");
+        }
+    }
+
+    #[test]
+    fn commands_that_touch_keys_are_carried_unless_they_need_a_connection_of_their_own() {
+        for spec in every_spec().filter(|spec| !spec.keys.is_empty()) {
+            let carried = matches!(
+                spec.class,
+                Class::Forward | Class::Split(_) | Class::Keyless
+            );
+            let refused = match spec.class {
+                Class::Refuse(RefuseReason::Blocking | RefuseReason::Watch) => true,
+                // Sharded channels; a cluster's RESTORE and SCAN; a debugging aid.
+                Class::Refuse(_) => matches!(
+                    spec.name,
+                    "ssubscribe" | "sunsubscribe" | "restore-asking" | "clusterscan" | "pfdebug"
+                ),
+                _ => false,
+            };
+            assert!(carried || refused, "{} is {:?}", spec.name, spec.class);
+        }
+    }
+
+    #[test]
+    fn nothing_that_writes_goes_to_the_first_shard_only() {
+        for spec in every_spec().filter(|spec| is_write(spec)) {
+            assert_ne!(spec.class, Class::FirstShard, "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn subcommands_carry_the_name_of_their_container() {
+        for spec in all() {
+            for sub in spec.subcommands {
+                assert!(sub.subcommands.is_empty(), "{}", sub.name);
+                assert_eq!(sub.name, format!("{}|{}", spec.name, sub.word()));
+            }
+        }
+    }
+
+    /// Every class of every command, so that a change of policy or table shows in a diff.
+    #[test]
+    fn classes_are_as_written_down() {
+        let mut text = String::new();
+        for spec in
+            every_spec().filter(|spec| spec.subcommands.is_empty() || spec.name == "command")
+        {
+            text.push_str(&format!("{}\t{:?}\n", spec.name, spec.class));
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/classes.tsv");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        assert_eq!(
+            text,
+            std::fs::read_to_string(path).unwrap(),
+            "UPDATE_GOLDEN=1 writes {path}"
+        );
+    }
 }

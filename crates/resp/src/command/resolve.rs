@@ -152,3 +152,130 @@ fn has_block_option(args: impl Args + Copy) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{is_blocking, is_readonly, is_write, resolve};
+    use crate::command::{Class, Local};
+
+    fn split(line: &str) -> Vec<&str> {
+        line.split(' ').filter(|word| !word.is_empty()).collect()
+    }
+
+    #[track_caller]
+    fn check(line: &str, expect: &str) {
+        let args = split(line);
+        let got = match resolve(&args) {
+            Ok(spec) => spec.name.to_owned(),
+            Err(error) => error.error_text(&args),
+        };
+        assert_eq!(got, expect);
+    }
+
+    #[test]
+    fn containers_resolve_to_their_subcommands() {
+        check("GET k", "get");
+        check("XGROUP CREATE k g $", "xgroup|create");
+        check("object encoding k", "object|encoding");
+        check("Client SetName x", "client|setname");
+        check("SCRIPT LOAD x", "script|load");
+        check("COMMAND", "command");
+        check("COMMAND COUNT", "command|count");
+        check("MEMORY USAGE k", "memory|usage");
+        check("FUNCTION LIST", "function|list");
+    }
+
+    #[test]
+    fn errors_read_as_those_of_the_servers() {
+        check("", "ERR empty command");
+        check("GET", "ERR wrong number of arguments for 'get' command");
+        check("GET a b", "ERR wrong number of arguments for 'get' command");
+        check(
+            "CLIENT",
+            "ERR wrong number of arguments for 'client' command",
+        );
+        check(
+            "CLIENT SETNAME",
+            "ERR wrong number of arguments for 'client|setname' command",
+        );
+        check(
+            "CLIENT NOSUCH x",
+            "ERR unknown subcommand 'NOSUCH'. Try CLIENT HELP.",
+        );
+        check(
+            "nosuch a b",
+            "ERR unknown command 'nosuch', with args beginning with: 'a' 'b' ",
+        );
+        check(
+            "no\r\nsuch",
+            "ERR unknown command 'no  such', with args beginning with: ",
+        );
+        let long = "x".repeat(500);
+        let text = resolve(&[&long, &long, &long])
+            .unwrap_err()
+            .error_text(&[&long, &long, &long]);
+        assert!(text.len() < 330, "{}", text.len());
+    }
+
+    #[test]
+    fn only_some_reads_of_streams_block() {
+        for (line, expect) in [
+            ("BLPOP a 0", true),
+            ("XREAD STREAMS a 0", false),
+            ("XREAD BLOCK 0 STREAMS a $", true),
+            ("XREAD COUNT 1 block 5 STREAMS a $", true),
+            ("XREAD STREAMS block 0", false),
+            ("XREADGROUP GROUP block block COUNT 1 STREAMS a >", false),
+            (
+                "XREADGROUP GROUP g c COUNT 1 NOACK BLOCK 1 STREAMS a >",
+                true,
+            ),
+            ("XREADGROUP GROUP g c BLOCK", true),
+            ("GET block", false),
+        ] {
+            let args = split(line);
+            let spec = crate::command::lookup(args[0].as_bytes()).unwrap();
+            assert_eq!(is_blocking(spec, &args), expect, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_executed_is_told_from_what_is_harmless() {
+        for (line, write, readonly) in [
+            ("GET k", false, true),
+            ("SET k v", true, false),
+            ("PUBLISH c m", true, false),
+            ("SPUBLISH c m", true, false),
+            ("EVAL s 0", true, false),
+            ("EVALSHA s 0", true, false),
+            ("FCALL f 0", true, false),
+            ("EVAL_RO s 0", false, true),
+            ("FCALL_RO f 0", false, true),
+            ("PING", false, false),
+            ("MULTI", false, false),
+            ("FUNCTION LOAD x", true, false),
+            ("XREADGROUP GROUP g c STREAMS k >", true, false),
+            ("GETDEL k", true, false),
+        ] {
+            let spec = resolve(&split(line)).unwrap();
+            assert_eq!(
+                (is_write(spec), is_readonly(spec)),
+                (write, readonly),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_proxy_answers_is_told_by_class() {
+        assert_eq!(resolve(&["PING"]).unwrap().class, Class::Local(Local::Ping));
+        assert_eq!(
+            resolve(&["HELLO", "3"]).unwrap().class,
+            Class::Local(Local::Hello)
+        );
+        assert_eq!(
+            resolve(&["CLIENT", "ID"]).unwrap().class,
+            Class::Local(Local::ClientId)
+        );
+    }
+}
