@@ -5,6 +5,7 @@
 
 mod address;
 mod backend_url;
+mod diff;
 mod limits;
 mod load;
 mod model;
@@ -13,6 +14,7 @@ mod node;
 mod nutcracker;
 mod problem;
 mod read;
+pub mod reference;
 mod scalar;
 mod secret;
 mod section;
@@ -22,6 +24,7 @@ mod units;
 
 pub use address::{GuardAddress, HostPort, InvalidAddress, ListenAddress};
 pub use backend_url::{BackendUrl, Scheme};
+pub use diff::{Change, Needs};
 pub use limits::{LimitRow, Limits};
 pub use model::{Admin, BackendTls, Config, Control, Http, Pool, Shard, TlsFiles, User};
 pub use problem::{LoadError, Problem, Problems};

@@ -76,6 +76,17 @@ macro_rules! limits {
                 )*]
             }
 
+            /// Name, own value and other value of each limit that differs.
+            pub(crate) fn differences(&self, other: &Self) -> Vec<(&'static str, String, String)> {
+                let mut differences = Vec::new();
+                $(
+                    if self.$name != other.$name {
+                        differences.push((stringify!($name), self.$name.text(), other.$name.text()));
+                    }
+                )*
+                differences
+            }
+
             pub(crate) fn read(section: &Section<'_>, problems: &mut Vec<Problem>) -> Self {
                 let mut limits = Self::default();
                 $(

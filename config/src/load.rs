@@ -66,3 +66,6 @@ impl Config {
         nutcracker::config(&root)
     }
 }
+
+#[cfg(test)]
+mod tests;

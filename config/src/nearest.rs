@@ -1,12 +1,17 @@
 //! The known name that a mistyped one most likely meant.
 
-/// The nearest name, if one is near enough: at most two edits, or a third of its letters.
+/// The nearest name, if one is near enough (at most two edits, or a third of its letters) and no other is as near.
 pub(crate) fn nearest<'n>(typed: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    names
+    let mut near: Vec<(usize, &str)> = names
         .map(|name| (distance(typed, name), name))
         .filter(|(distance, name)| *distance <= 2.max(name.len() / 3) && *distance < name.len())
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
+        .collect();
+    near.sort_by_key(|(distance, _)| *distance);
+    match near[..] {
+        [(first, _), (second, _), ..] if first == second => None,
+        [(_, name), ..] => Some(name),
+        [] => None,
+    }
 }
 
 /// How many letters must be put in, left out or replaced (Levenshtein).
@@ -50,5 +55,13 @@ mod tests {
         assert_eq!(nearest("distributon", names()), Some("distribution"));
         assert_eq!(nearest("colour", names()), None);
         assert_eq!(nearest("x", names()), None);
+    }
+
+    #[test]
+    fn of_two_names_as_near_none_is_offered() {
+        assert_eq!(
+            nearest("fnv1a64", ["fnv1_64", "fnv1a_64"].into_iter()),
+            None
+        );
     }
 }

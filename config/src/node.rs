@@ -238,7 +238,7 @@ mod tests {
     fn what_is_not_read_is_said() {
         check(
             "a: [1\n",
-            "line 2: this is not YAML: while parsing a flow sequence, expected ',' or ']'; check quotes, colons and indentation around this line",
+            "line 1: this is not YAML: unclosed bracket '['; check quotes, colons and indentation around this line",
         );
         check(
             "a: &x 1\nb: *x\n",

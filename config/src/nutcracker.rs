@@ -190,12 +190,12 @@ impl Import {
             Distribution::Random,
         ];
         if let Some(distribution) = section.take("distribution", &mut self.problems, |text| {
-            scalar::one_of(text, distributions)
+            scalar::one_of(text, "distribution", distributions)
         }) {
             pool.distribution = distribution;
         }
         if let Some(hash) = section.take("hash", &mut self.problems, |text| {
-            scalar::one_of(text, &Hash::ALL)
+            scalar::one_of(text, "hash function", &Hash::ALL)
         }) {
             pool.hash = hash;
         }
@@ -382,3 +382,6 @@ fn shard_name(ring_name: &str) -> String {
         "_",
     )
 }
+
+#[cfg(test)]
+mod tests;

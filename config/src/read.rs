@@ -209,12 +209,12 @@ impl Reader<'_> {
             Vec::new(),
         );
         if let Some(distribution) = section.take("distribution", &mut self.problems, |text| {
-            scalar::one_of(text, &Distribution::ALL)
+            scalar::one_of(text, "distribution", &Distribution::ALL)
         }) {
             pool.distribution = distribution;
         }
         if let Some(hash) = section.take("hash", &mut self.problems, |text| {
-            scalar::one_of(text, &Hash::ALL)
+            scalar::one_of(text, "hash function", &Hash::ALL)
         }) {
             pool.hash = hash;
         }

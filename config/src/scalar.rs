@@ -1,6 +1,5 @@
 //! Single values: how each kind is read, bounded, and written back.
 
-use std::any::type_name;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use understudy_ring::HashTag;
 
 use crate::address::InvalidAddress;
+use crate::nearest::nearest;
 use crate::section::Wrong;
 use crate::units::{ByteSize, duration_text, parse_duration};
 
@@ -124,19 +124,19 @@ pub(crate) fn address<T: FromStr<Err = InvalidAddress>>(text: &str) -> Result<T,
 }
 
 /// Reads one of several names.
-pub(crate) fn one_of<T: FromStr + Display + Copy>(text: &str, all: &[T]) -> Result<T, Wrong> {
-    text.parse().map_err(|_| {
-        let kind = type_name::<T>()
-            .rsplit("::")
-            .next()
-            .unwrap_or_default()
-            .to_lowercase();
-        let names: Vec<String> = all.iter().map(ToString::to_string).collect();
-        Wrong::new(
-            format!("'{text}' is not a {kind}"),
-            format!("write one of {}", names.join(", ")),
-        )
-    })
+pub(crate) fn one_of<T: Display + Copy>(text: &str, kind: &str, all: &[T]) -> Result<T, Wrong> {
+    all.iter()
+        .copied()
+        .find(|value| value.to_string() == text)
+        .ok_or_else(|| {
+            let names: Vec<String> = all.iter().map(ToString::to_string).collect();
+            let near = nearest(text, names.iter().map(String::as_str));
+            let remedy = near.map_or_else(
+                || format!("write one of {}", names.join(", ")),
+                |name| format!("did you mean '{name}'?"),
+            );
+            Wrong::new(format!("'{text}' is not a {kind}"), remedy)
+        })
 }
 
 /// Longest name of a pool, shard or user.

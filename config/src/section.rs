@@ -156,10 +156,13 @@ impl<'a> Section<'a> {
             .spec
             .setting(name)
             .map_or("", |setting| setting.meaning);
+        let sentence = meaning
+            .split_once(". ")
+            .map_or(meaning.trim_end_matches('.'), |(first, _)| first);
         let place = self.place.below(name, self.place.line);
         place.problem(Wrong::new(
             "missing",
-            format!("write it: {}", lower_first(meaning.trim_end_matches('.'))),
+            format!("write it: {}", lower_first(sentence)),
         ))
     }
 
@@ -238,10 +241,13 @@ pub(crate) fn take_text<'a>(
     }
 }
 
+/// For the middle of a sentence. `PEM` stays as it is.
 fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
-    chars
-        .next()
-        .map(|first| first.to_lowercase().chain(chars).collect())
-        .unwrap_or_default()
+    match (chars.next(), chars.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            first.to_lowercase().chain(chars).collect()
+        }
+        _ => text.to_owned(),
+    }
 }

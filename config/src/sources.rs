@@ -41,12 +41,12 @@ impl Sources<'_> {
             ["password"] => section.take("password", problems, |text| {
                 scalar::text(text).map(Secret::new)
             }),
-            ["password_file"] => {
-                section.take("password_file", problems, |written| self.from_file(written))
-            }
-            ["password_env"] => section.take("password_env", problems, |variable| {
-                self.from_environment(variable)
+            ["password_file"] => section.take("password_file", problems, |written| {
+                self.first_line_of(written)
             }),
+            ["password_env"] => {
+                section.take("password_env", problems, |variable| self.variable(variable))
+            }
             [] => {
                 let wrong = Wrong::new(
                     "the user has no password",
@@ -71,7 +71,7 @@ impl Sources<'_> {
     }
 
     /// The first line of a file.
-    fn from_file(&self, written: &str) -> Result<Secret, Wrong> {
+    fn first_line_of(&self, written: &str) -> Result<Secret, Wrong> {
         let path = self.path(written)?;
         let content = fs::read_to_string(&path).map_err(|cause| {
             Wrong::new(
@@ -88,7 +88,7 @@ impl Sources<'_> {
         }
     }
 
-    fn from_environment(&self, variable: &str) -> Result<Secret, Wrong> {
+    fn variable(&self, variable: &str) -> Result<Secret, Wrong> {
         match (self.environment)(variable) {
             Some(value) if !value.is_empty() => Ok(Secret::new(value)),
             _ => Err(Wrong::new(
