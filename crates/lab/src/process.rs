@@ -77,7 +77,9 @@ impl Process {
     /// SIGKILL, and waits until it is gone.
     pub fn kill(&mut self) -> Result<(), LabError> {
         self.child.kill().map_err(LabError::io("kill understudy"))?;
-        self.child.wait().map_err(LabError::io("wait for understudy"))?;
+        self.child
+            .wait()
+            .map_err(LabError::io("wait for understudy"))?;
         Ok(())
     }
 
@@ -115,7 +117,10 @@ impl Process {
     pub async fn wait_for_end(&mut self, limit: Duration) -> Result<Option<ExitStatus>, LabError> {
         let deadline = Instant::now() + limit;
         loop {
-            let ended = self.child.try_wait().map_err(LabError::io("look at understudy"))?;
+            let ended = self
+                .child
+                .try_wait()
+                .map_err(LabError::io("look at understudy"))?;
             if ended.is_some() || Instant::now() >= deadline {
                 return Ok(ended);
             }
@@ -129,7 +134,10 @@ impl Process {
             if answers_ping(&self.options.admin).await {
                 return Ok(());
             }
-            let ended = self.child.try_wait().map_err(LabError::io("look at understudy"))?;
+            let ended = self
+                .child
+                .try_wait()
+                .map_err(LabError::io("look at understudy"))?;
             let problem = match ended {
                 Some(status) => format!("it ended ({status})"),
                 None if Instant::now() >= deadline => format!("no answer within {READY_MAX:?}"),
@@ -147,7 +155,8 @@ impl Process {
 
     fn signal(&self, signal: Signal) -> Result<(), LabError> {
         let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).map_err(|cause| LabError::io("signal understudy")(io::Error::from(cause)))
+        kill_process(pid, signal)
+            .map_err(|cause| LabError::io("signal understudy")(io::Error::from(cause)))
     }
 }
 
@@ -179,20 +188,35 @@ fn spawn(options: &ProcessOptions) -> Result<Child, LabError> {
         .arg(&options.subcommand)
         .arg("--config")
         .arg(&options.config)
-        .envs(options.environment.iter().map(|(name, value)| (name, value)))
+        .envs(
+            options
+                .environment
+                .iter()
+                .map(|(name, value)| (name, value)),
+        )
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)
         .spawn()
-        .map_err(|cause| LabError::Spawn { program: options.binary.clone(), cause })
+        .map_err(|cause| LabError::Spawn {
+            program: options.binary.clone(),
+            cause,
+        })
 }
 
 fn append_to(path: &Path) -> Result<File, LabError> {
-    File::options().create(true).append(true).open(path).map_err(LabError::io("open the log"))
+    File::options()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map_err(LabError::io("open the log"))
 }
 
 fn owned(environment: &[(&str, &str)]) -> Vec<(String, String)> {
-    environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    environment
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 fn tail(log: &str) -> String {

@@ -96,7 +96,8 @@ pub struct Scene {
 impl Scene {
     /// Starts everything, and waits until it serves.
     pub async fn start(options: &SceneOptions) -> Result<Scene, LabError> {
-        let directory = TempDir::with_prefix("understudy-scene-").map_err(LabError::io("make a directory"))?;
+        let directory =
+            TempDir::with_prefix("understudy-scene-").map_err(LabError::io("make a directory"))?;
         let mut sources = Vec::new();
         let mut targets = Vec::new();
         for _ in 0..options.shards {
@@ -137,7 +138,11 @@ impl Scene {
     /// Where clients of all proxies connect.
     pub fn all_clients(&self) -> Vec<Address> {
         let proxies = self.proxies.len();
-        self.clients.iter().take(proxies).map(|port| Address::local(*port)).collect()
+        self.clients
+            .iter()
+            .take(proxies)
+            .map(|port| Address::local(*port))
+            .collect()
     }
 
     /// The process that answers UPGRADE.
@@ -168,13 +173,20 @@ impl Scene {
         let mut wire = self.admin().await?;
         let answer = tokio::time::timeout(ADMIN_LIMIT, wire.call(arguments)).await;
         answer
-            .map_err(|_| LabError::io("wait for an admin command")(std::io::ErrorKind::TimedOut.into()))?
+            .map_err(|_| {
+                LabError::io("wait for an admin command")(std::io::ErrorKind::TimedOut.into())
+            })?
             .map_err(LabError::io("call an admin command"))
     }
 
     /// `UPGRADE START` of the whole pool with `more` behind it; an error reply is an error.
     pub async fn start_upgrade(&self, more: &[&str]) -> Result<(), LabError> {
-        let mut command = vec!["UPGRADE".to_owned(), "START".to_owned(), POOL.to_owned(), "TO".to_owned()];
+        let mut command = vec![
+            "UPGRADE".to_owned(),
+            "START".to_owned(),
+            POOL.to_owned(),
+            "TO".to_owned(),
+        ];
         for (index, target) in self.targets.iter().enumerate() {
             command.push(format!("s{}={}", index + 1, target.url()));
         }
@@ -186,7 +198,10 @@ impl Scene {
     pub async fn status(&self) -> Result<serde_json::Value, LabError> {
         let reply = self.call(&["UPGRADE", "STATUS", POOL, "JSON"]).await?;
         if let Reply::Error(text) = &reply {
-            return Err(LabError::Answer { doing: "read the status".to_owned(), answer: text.clone() });
+            return Err(LabError::Answer {
+                doing: "read the status".to_owned(),
+                answer: text.clone(),
+            });
         }
         let bytes = reply.into_bytes().unwrap_or_default();
         serde_json::from_slice(&bytes).map_err(|error| LabError::Answer {
@@ -196,8 +211,13 @@ impl Scene {
     }
 
     /// Waits until the pool is in `phase`. An upgrade that ended elsewhere is an error that carries its status.
-    pub async fn wait_for(&self, phase: &str, limit: Duration) -> Result<serde_json::Value, LabError> {
-        self.wait_until(phase, limit, |status| status["phase"] == phase).await
+    pub async fn wait_for(
+        &self,
+        phase: &str,
+        limit: Duration,
+    ) -> Result<serde_json::Value, LabError> {
+        self.wait_until(phase, limit, |status| status["phase"] == phase)
+            .await
     }
 
     /// Waits until the status is as `wanted` says; `what` names it in the error.
@@ -218,7 +238,10 @@ impl Scene {
             if ended || Instant::now() >= deadline {
                 return Err(LabError::Answer {
                     doing: format!("wait for {what}"),
-                    answer: format!("{status:#}\nthe end of control's log:\n{}", last_lines(&self.control().log(), 30)),
+                    answer: format!(
+                        "{status:#}\nthe end of control's log:\n{}",
+                        last_lines(&self.control().log(), 30)
+                    ),
                 });
             }
             tokio::time::sleep(LOOK).await;
@@ -238,10 +261,18 @@ impl Scene {
         let name = format!("{subcommand}-{number}");
         let home = self.directory.path();
         let config = home.join(format!("{name}.yaml"));
-        let ports = Ports { clients, admin, http };
+        let ports = Ports {
+            clients,
+            admin,
+            http,
+        };
         let text = self.config(options, &home.join(&name), &ports, proxies);
         std::fs::write(&config, text).map_err(LabError::io("write a config"))?;
-        let environment = if subcommand == "proxy" { Vec::new() } else { options.environment.clone() };
+        let environment = if subcommand == "proxy" {
+            Vec::new()
+        } else {
+            options.environment.clone()
+        };
         Process::start(ProcessOptions {
             binary: options.binary.clone(),
             subcommand: subcommand.to_owned(),
@@ -253,7 +284,13 @@ impl Scene {
         .await
     }
 
-    fn config(&self, options: &SceneOptions, data: &Path, ports: &Ports, proxies: &[String]) -> String {
+    fn config(
+        &self,
+        options: &SceneOptions,
+        data: &Path,
+        ports: &Ports,
+        proxies: &[String],
+    ) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = writeln!(text, "data_dir: {}", data.display());
@@ -264,10 +301,22 @@ impl Scene {
             let _ = writeln!(text, "control: {{ proxies: [{}] }}", proxies.join(", "));
         }
         text.push_str(&options.extra_config);
-        let _ = writeln!(text, "pools:\n  - name: {POOL}\n    listen: \"127.0.0.1:{}\"", ports.clients);
-        let _ = writeln!(text, "    distribution: ketama\n    hash: fnv1a_64\n    hash_tag: \"{{}}\"\n    shards:");
+        let _ = writeln!(
+            text,
+            "pools:\n  - name: {POOL}\n    listen: \"127.0.0.1:{}\"",
+            ports.clients
+        );
+        let _ = writeln!(
+            text,
+            "    distribution: ketama\n    hash: fnv1a_64\n    hash_tag: \"{{}}\"\n    shards:"
+        );
         for (index, source) in self.sources.iter().enumerate() {
-            let _ = writeln!(text, "      - {{ name: s{}, primary: \"{}\" }}", index + 1, source.url());
+            let _ = writeln!(
+                text,
+                "      - {{ name: s{}, primary: \"{}\" }}",
+                index + 1,
+                source.url()
+            );
         }
         text
     }
@@ -281,7 +330,11 @@ struct Ports {
 
 /// A connection to an admin endpoint given as host:port.
 async fn connect_admin(admin: &str) -> Result<Wire, LabError> {
-    let port = admin.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0);
+    let port = admin
+        .rsplit(':')
+        .next()
+        .and_then(|port| port.parse().ok())
+        .unwrap_or(0);
     Wire::connect(&Address::local(port), Duration::from_secs(5))
         .await
         .map_err(LabError::io("connect to the admin endpoint"))
@@ -289,7 +342,10 @@ async fn connect_admin(admin: &str) -> Result<Wire, LabError> {
 
 fn expect_no_error(doing: &str, reply: Reply) -> Result<(), LabError> {
     match reply {
-        Reply::Error(answer) => Err(LabError::Answer { doing: doing.to_owned(), answer }),
+        Reply::Error(answer) => Err(LabError::Answer {
+            doing: doing.to_owned(),
+            answer,
+        }),
         _ => Ok(()),
     }
 }

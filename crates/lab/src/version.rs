@@ -173,6 +173,12 @@ impl TryFrom<String> for Version {
     }
 }
 
+/// A program that `make tools` installed beside the servers, such as `nutcracker`; none where it is missing.
+pub fn tool(name: &str) -> Option<PathBuf> {
+    let path = tools_folder().join(name).join("bin").join(name);
+    path.is_file().then_some(path)
+}
+
 /// `.tools` of this checkout: `UNDERSTUDY_TOOLS`, or the nearest one above the running crate's or the current directory.
 pub(crate) fn tools_folder() -> PathBuf {
     if let Some(named) = std::env::var_os("UNDERSTUDY_TOOLS") {

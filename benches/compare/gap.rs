@@ -1,0 +1,48 @@
+//! The longest gap that a client saw at a cutover, on loopback, over many cutovers.
+//!
+//! Each cutover is a whole upgrade of one shard under the lab's load; the gap is what the load's own clock says (the longest
+//! wait of any connection for a reply), not what the proxy believes.
+
+use std::time::Duration;
+
+use understudy_lab::{Load, LoadOptions, Scene, SceneOptions, Version};
+
+/// A whole upgrade of a small shard takes well under this.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs `cutovers` upgrades and prints the median and the worst gap.
+pub(crate) fn measure(cutovers: u64) -> Result<(), String> {
+    if cutovers == 0 {
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let mut gaps = Vec::new();
+    for _ in 0..cutovers {
+        gaps.push(runtime.block_on(one()).map_err(|error| error.to_string())?);
+    }
+    gaps.sort_unstable();
+    let median = gaps.get(gaps.len() / 2).copied().unwrap_or_default();
+    let worst = gaps.last().copied().unwrap_or_default();
+    println!("longest gap that a client saw at a cutover, {cutovers} cutovers: median {median:?}, worst {worst:?}");
+    Ok(())
+}
+
+async fn one() -> Result<Duration, understudy_lab::LabError> {
+    let mut options = SceneOptions::new(env!("CARGO_BIN_EXE_understudy"), Version::Redis6_2_14, Version::Redis8_2_3);
+    options.shards = 1;
+    options.workers = 1;
+    let scene = Scene::start(&options).await?;
+    let load = Load::start(&scene.all_clients(), LoadOptions::default()).await?;
+    scene.start_upgrade(&["CUTOVER", "manual"]).await?;
+    scene.wait_until("a finished verification", LIMIT, |status| status["shards"][0]["phase"] == "cutover").await?;
+    load.reset_gaps();
+    scene.call(&["UPGRADE", "CUTOVER", understudy_lab::POOL]).await?;
+    scene.wait_for("soak", LIMIT).await?;
+    let gap = load.longest_gap();
+    load.stop().await;
+    Ok(gap)
+}

@@ -1,0 +1,127 @@
+//! CPU time per command and throughput of whole processes, side by side in one run.
+//!
+//! ```text
+//!   load (this process) ──> floor | direct | understudy 1 worker | understudy 2 workers | nutcracker | haproxy (TCP)
+//!                                      └──────────────┴──────────────┴── one redis-server
+//! ```
+//!
+//! Machines are shared and noisy, so every round measures every side once, interleaved, and what is printed is the median
+//! over rounds of each side's ratio to the floor *of the same round*. CPU time is what the kernel accounted to all threads
+//! of the process (nanoseconds of `/proc/PID/task/*/schedstat`), not wall time. The floor is a bare tokio echo server of
+//! this file's folder: what moving the bytes costs with nothing done to them.
+//!
+//! Arguments: `--rounds N` (default 5), `--commands N` (default 200000 a measurement), `--gap N` (cutovers whose longest
+//! client gap is measured, default 20).
+
+mod cpu;
+mod floor;
+mod gap;
+mod load;
+mod sides;
+
+use std::process::ExitCode;
+
+use load::{Operation, Shape};
+use sides::{Side, Sides};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, port] = arguments.as_slice()
+        && flag == "--floor"
+    {
+        floor::serve(port);
+    }
+    // `cargo bench` hands over `--bench`; the rest is ours.
+    let rounds = number(&arguments, "--rounds", 5);
+    let commands = number(&arguments, "--commands", 200_000);
+    let cutovers = number(&arguments, "--gap", 20);
+    match compare(rounds, commands).and_then(|()| gap::measure(cutovers)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(rounds: u64, commands: u64) -> Result<(), String> {
+    let sides = Sides::start()?;
+    println!("50 connections; CPU per command in µs (median), ratio to the floor of the same round (median of {rounds}), commands per second (median)\n");
+    for operation in [Operation::Get, Operation::Set] {
+        for size in [64, 4096] {
+            for pipeline in [1, 16] {
+                let shape = Shape { operation, size, pipeline, connections: 50 };
+                measure_shape(&sides, shape, rounds, commands)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn measure_shape(sides: &Sides, shape: Shape, rounds: u64, commands: u64) -> Result<(), String> {
+    let count = if shape.pipeline > 1 { commands * 3 } else { commands };
+    let mut rows: Vec<Row> = sides.all().iter().map(|side| Row::new(side.name)).collect();
+    load::prepare(sides.server_port(), shape)?;
+    for _ in 0..rounds {
+        let mut floor = None;
+        for (side, row) in sides.all().iter().zip(&mut rows) {
+            let figures = measure(side, shape, count)?;
+            // The floor is the first side, so every later one has its figure.
+            let base = *floor.get_or_insert(figures.cpu_us);
+            row.cpu.push(figures.cpu_us);
+            row.ratio.push(figures.cpu_us / base);
+            row.rate.push(figures.per_second);
+        }
+    }
+    println!("{shape}");
+    for row in &mut rows {
+        println!(
+            "  {:<22} {:>8.3} µs   {:>6.2} x floor   {:>9.0}/s",
+            row.name,
+            median(&mut row.cpu),
+            median(&mut row.ratio),
+            median(&mut row.rate)
+        );
+    }
+    println!();
+    Ok(())
+}
+
+struct Row {
+    name: &'static str,
+    cpu: Vec<f64>,
+    ratio: Vec<f64>,
+    rate: Vec<f64>,
+}
+
+impl Row {
+    fn new(name: &'static str) -> Row {
+        Row { name, cpu: Vec::new(), ratio: Vec::new(), rate: Vec::new() }
+    }
+}
+
+struct Figures {
+    cpu_us: f64,
+    per_second: f64,
+}
+
+fn measure(side: &Side, shape: Shape, count: u64) -> Result<Figures, String> {
+    load::run(side.port, shape, count / 20, side.echoes)?;
+    let before = cpu::nanoseconds(side.pid)?;
+    let elapsed = load::run(side.port, shape, count, side.echoes)?;
+    let spent = cpu::nanoseconds(side.pid)? - before;
+    Ok(Figures {
+        cpu_us: spent as f64 / 1e3 / count as f64,
+        per_second: count as f64 / elapsed.as_secs_f64(),
+    })
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn number(arguments: &[String], flag: &str, default: u64) -> u64 {
+    let position = arguments.iter().position(|argument| argument == flag);
+    position.and_then(|at| arguments.get(at + 1)).and_then(|value| value.parse().ok()).unwrap_or(default)
+}

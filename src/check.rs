@@ -1,0 +1,27 @@
+//! `understudy check`: a config file is read as `serve` would read it, and every problem is said at once.
+
+use std::process::ExitCode;
+
+use crate::cli::ConfigFile;
+
+/// Exit 0 when the file is right, 1 when it has problems.
+pub(crate) fn run(args: &ConfigFile) -> ExitCode {
+    match understudy_config::load(&args.config) {
+        Ok(config) => {
+            println!("{}: ok", args.config.display());
+            for pool in &config.pools {
+                println!(
+                    "  pool {} listens on {}, {} shard(s)",
+                    pool.name,
+                    pool.listen,
+                    pool.shards.len()
+                );
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

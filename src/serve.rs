@@ -1,0 +1,118 @@
+//! `serve`, `proxy` and `control`: the long-running processes.
+//!
+//! Order at start: config, proxy (its overlay decides routes before a client is accepted), control (recovers what a
+//! crash left, before an operator can ask for more), admin endpoint. Order at the end: admin, control, proxy; a
+//! client is the last to notice.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use understudy_config::Config;
+use understudy_control::Control;
+use understudy_net::{AdminServer, AdminTable, Listener};
+use understudy_proxy::Proxy;
+
+use crate::cli::{ConfigFile, Serve};
+use crate::logging;
+
+/// Proxy and control in one process. Control reaches the proxy over an in-memory pipe, by the same commands as over a port.
+pub(crate) async fn both(args: Serve) -> anyhow::Result<ExitCode> {
+    logging::start();
+    let (config, path) = match (&args.config, &args.listen, &args.backend) {
+        (Some(path), _, _) => (load(path)?, Some(path.clone())),
+        (None, Some(listen), Some(backend)) => (
+            understudy_config::embedded(listen, backend).context("read --listen and --backend")?,
+            None,
+        ),
+        _ => anyhow::bail!("give either --config FILE, or --listen ADDR with --backend URL"),
+    };
+    let config = Arc::new(config);
+    let proxy = Proxy::start(Arc::clone(&config), path)
+        .await
+        .context("start the proxy")?;
+    let proxy_admin = admin_server(&config, proxy.admin_table());
+    let control = Control::start(Arc::clone(&config), Some(proxy_admin))
+        .await
+        .context("start control")?;
+    let table = proxy.admin_table().merge(control.admin_table());
+    run_until_told(&config, table, Some(&proxy)).await?;
+    control.stop().await;
+    proxy.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The data plane alone.
+pub(crate) async fn proxy(args: &ConfigFile) -> anyhow::Result<ExitCode> {
+    logging::start();
+    let config = Arc::new(load(&args.config)?);
+    let proxy = Proxy::start(Arc::clone(&config), Some(args.config.clone()))
+        .await
+        .context("start the proxy")?;
+    run_until_told(&config, proxy.admin_table(), Some(&proxy)).await?;
+    proxy.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Control alone; its proxies are the ones that the config names.
+pub(crate) async fn control(args: &ConfigFile) -> anyhow::Result<ExitCode> {
+    logging::start();
+    let config = Arc::new(load(&args.config)?);
+    let control = Control::start(Arc::clone(&config), None)
+        .await
+        .context("start control")?;
+    run_until_told(&config, control.admin_table(), None).await?;
+    control.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(path: &Path) -> anyhow::Result<Config> {
+    understudy_config::load(path).map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn admin_server(config: &Config, table: AdminTable) -> Arc<AdminServer> {
+    Arc::new(AdminServer::new(table, config.admin.users.clone()))
+}
+
+/// Serves the admin endpoint until SIGTERM or SIGINT; SIGHUP reloads the proxy's config.
+async fn run_until_told(
+    config: &Config,
+    table: AdminTable,
+    proxy: Option<&Proxy>,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let listener = Listener::bind(&config.admin.listen)
+        .await
+        .with_context(|| format!("listen for admin commands on {}", config.admin.listen))?;
+    let (stop, stopped) = watch::channel(false);
+    let server = admin_server(config, table);
+    let serving = tokio::spawn(server.serve(listener, stopped));
+    tracing::info!(admin = %config.admin.listen, "ready");
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => reload(proxy).await,
+        }
+    }
+    tracing::info!("stopping");
+    stop.send(true).ok();
+    serving.await.ok();
+    Ok(())
+}
+
+async fn reload(proxy: Option<&Proxy>) {
+    let Some(proxy) = proxy else {
+        tracing::warn!("control has nothing to reload; restart it to read a changed config");
+        return;
+    };
+    match proxy.reload().await {
+        Ok(changes) => tracing::info!(?changes, "reloaded"),
+        Err(error) => tracing::error!(%error, "not reloaded; the old config stays in force"),
+    }
+}

@@ -1,0 +1,30 @@
+//! `understudy status`: asks a running control, prints what it says.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use understudy_config::BackendUrl;
+use understudy_net::{Client, Endpoint, Value};
+
+use crate::cli::Status;
+
+/// How long control may take to answer before we say that it does not.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(crate) async fn run(args: Status) -> anyhow::Result<ExitCode> {
+    let url = BackendUrl::parse(&format!("redis://{}", args.admin)).context("read --admin")?;
+    let mut client = Client::connect(&Endpoint::from(&url), TIMEOUT)
+        .await
+        .with_context(|| format!("reach control's admin endpoint at {}", args.admin))?;
+    let mut command = vec!["UPGRADE".to_owned(), "STATUS".to_owned()];
+    command.extend(args.pool);
+    if args.json {
+        command.push("JSON".to_owned());
+    }
+    match client.call(&command).await? {
+        Value::Error(text) => bail!("{text}"),
+        reply => println!("{}", reply.as_str_lossy().trim_end()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
