@@ -5,32 +5,32 @@
 #   make lint     as CI reads the code               make docs    the API's own pages
 #   make fmt      formats                            make tools   servers of five versions into .tools/
 
-.PHONY: demo test bench lint docs fmt tools
-.DEFAULT_GOAL := test
+.PHONY: test demo bench lint docs fmt tools
 
-# cargo-nextest runs the tests when it is there; without it cargo does, one test binary at a time and fewer threads, since
-# only nextest reads the groups of .config/nextest.toml.
-TEST_RUNNER := $(shell cargo nextest --version >/dev/null 2>&1 && echo nextest run || echo test)
-TEST_FLAGS := $(if $(filter nextest,$(TEST_RUNNER)),--no-fail-fast,--no-fail-fast -- --test-threads=2)
-
-tools:
-	@scripts/tools.sh
+# cargo-nextest runs the tests when it is there: it reads .config/nextest.toml. Without it cargo does, and the few threads
+# keep tests that start servers from measuring each other.
+test: tools
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --workspace --locked; \
+	else \
+		cargo test --workspace --locked --no-fail-fast -- --test-threads=2; \
+	fi
 
 demo: tools
-	@scripts/demo.sh $(ARGS)
-
-test: tools
-	cargo $(TEST_RUNNER) --workspace $(TEST_FLAGS)
+	@cargo run --quiet --release --locked -- demo $(ARGS)
 
 bench: tools
 	@scripts/bench.sh $(ARGS)
 
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+docs:
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
 fmt:
 	cargo fmt --all
 
-lint:
-	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
-
-docs:
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+tools:
+	@scripts/tools.sh
