@@ -150,7 +150,7 @@ mod tests {
             payload.extend_from_slice(&[0; 8]);
             let args: [&[u8]; 5] = [b"RESTORE", b"k", b"0", &payload, b"REPLACE"];
             assert_eq!(
-                Server::ALL.map(|server| knows(server, &args)),
+                Server::ALL.map(|server| knows(server, args)),
                 expect,
                 "RDB {version}"
             );

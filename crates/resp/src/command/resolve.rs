@@ -211,9 +211,9 @@ mod tests {
             "ERR unknown command 'no  such', with args beginning with: ",
         );
         let long = "x".repeat(500);
-        let text = resolve(&[&long, &long, &long])
+        let text = resolve([&long, &long, &long])
             .unwrap_err()
-            .error_text(&[&long, &long, &long]);
+            .error_text([&long, &long, &long]);
         assert!(text.len() < 330, "{}", text.len());
     }
 
@@ -268,13 +268,13 @@ mod tests {
 
     #[test]
     fn what_the_proxy_answers_is_told_by_class() {
-        assert_eq!(resolve(&["PING"]).unwrap().class, Class::Local(Local::Ping));
+        assert_eq!(resolve(["PING"]).unwrap().class, Class::Local(Local::Ping));
         assert_eq!(
-            resolve(&["HELLO", "3"]).unwrap().class,
+            resolve(["HELLO", "3"]).unwrap().class,
             Class::Local(Local::Hello)
         );
         assert_eq!(
-            resolve(&["CLIENT", "ID"]).unwrap().class,
+            resolve(["CLIENT", "ID"]).unwrap().class,
             Class::Local(Local::ClientId)
         );
     }
