@@ -5,6 +5,8 @@
 //!     r62=PATH r70=PATH r82=PATH v81=PATH v91=PATH crates/resp
 //! ```
 //!
+//! `make tools` puts the five binaries below `.tools`, as `.tools/redis-6.2.14/bin/redis-server` and so on.
+//!
 //! Every PATH is a server binary of that version (Redis 6.2.14, 7.0.15, 8.2.3, Valkey 8.1.8, 9.1.2; any other version of the
 //! same name would be an error and is refused). Each is started on a free loopback port without persistence, asked COMMAND,
 //! COMMAND DOCS, COMMAND GETKEYS and a list of samples, and ended. Written are, below the last argument:

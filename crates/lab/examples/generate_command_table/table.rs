@@ -98,15 +98,15 @@ impl Union {
         format!(
             "//! Every command of the measured servers. Generated, not written: `generate_command_table` in crates/lab/examples.\n\
              //! Measured: {}.\n\n\
+             use super::flags::bit::{{{}}};\n\
              use super::server::{{{}}};\n\
-             use super::spec::bit::{{{}}};\n\
              use super::spec::{{CommandSpec, KeyAccess, at, behind, command, option}};\n\n\
              use KeyAccess::{{{}}};\n\n\
              /// By name; subcommands with their containers.\n\
              pub(super) static TABLE: [CommandSpec; {}] = [\n{body}];\n",
             versions.join(", "),
-            list(&["ALL", "R62", "R70", "R82", "V81", "V91"]),
             list(&FLAGS.map(|(_, word)| word)),
+            list(&["ALL", "R62", "R70", "R82", "V81", "V91"]),
             list(&["NotKey", "Overwrite", "ReadOnly", "ReadWrite", "Remove"]),
             self.len(),
         )

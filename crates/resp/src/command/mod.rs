@@ -7,6 +7,8 @@
 //! ```
 
 mod class;
+mod describe;
+mod flags;
 mod keys;
 mod knows;
 mod lookup;
@@ -18,9 +20,11 @@ mod spec;
 mod table;
 
 pub use class::{Broadcast, Class, Local, RefuseReason, Split, Transaction};
+pub use describe::{LegacyRange, describe, legacy_range};
+pub use flags::Flags;
 pub use keys::{KeyError, data_keys, keys, reaches_unnamed_keys};
 pub use knows::{Unknown, knows, unknown_part};
 pub use lookup::{all, lookup};
 pub use resolve::{ResolveError, is_blocking, is_readonly, is_write, resolve};
 pub use server::{Product, Server, Since};
-pub use spec::{Begin, CommandSpec, Find, Flags, KeyAccess, KeySpec, OptionSince};
+pub use spec::{Begin, CommandSpec, Find, KeyAccess, KeySpec, OptionSince};

@@ -1,7 +1,8 @@
 //! What a proxy does with each command: one row per command whose class does not follow from its flags and keys.
 
 use super::class::{Broadcast, Class, Local, RefuseReason, Split, Transaction};
-use super::spec::{Flags, KeySpec};
+use super::flags::Flags;
+use super::spec::KeySpec;
 
 use Broadcast::{AllOk, AnyValue, Concat, EachMinimum, FirstReply, Scan};
 use Class::{FirstShard, Forward, Keyless};

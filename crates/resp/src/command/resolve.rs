@@ -1,8 +1,9 @@
 //! From arguments to the one row of the table that describes them.
 
 use super::class::Class;
+use super::flags::Flags;
 use super::lookup::lookup;
-use super::spec::{CommandSpec, Flags};
+use super::spec::CommandSpec;
 use crate::args::Args;
 
 /// Why arguments have no row in the table.

@@ -1,8 +1,8 @@
 //! Every command of the measured servers. Generated, not written: `generate_command_table` in crates/lab/examples.
 //! Measured: r62 6.2.14, r70 7.0.15, r82 8.2.3, v81 8.1.8, v91 9.1.2.
 
+use super::flags::bit::{WRITE, READONLY, DENYOOM, ADMIN, PUBSUB, NOSCRIPT, BLOCKING, LOADING, STALE, SKIP_MONITOR, SKIP_SLOWLOG, ASKING, FAST, NO_AUTH, MAY_REPLICATE, NO_MANDATORY_KEYS, MOVABLEKEYS, ALLOW_BUSY, NO_ASYNC_LOADING, NO_MULTI};
 use super::server::{ALL, R62, R70, R82, V81, V91};
-use super::spec::bit::{WRITE, READONLY, DENYOOM, ADMIN, PUBSUB, NOSCRIPT, BLOCKING, LOADING, STALE, SKIP_MONITOR, SKIP_SLOWLOG, ASKING, FAST, NO_AUTH, MAY_REPLICATE, NO_MANDATORY_KEYS, MOVABLEKEYS, ALLOW_BUSY, NO_ASYNC_LOADING, NO_MULTI};
 use super::spec::{CommandSpec, KeyAccess, at, behind, command, option};
 
 use KeyAccess::{NotKey, Overwrite, ReadOnly, ReadWrite, Remove};
