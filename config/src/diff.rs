@@ -22,10 +22,10 @@ pub struct Change {
 pub enum Needs {
     /// A reload.
     Reload,
-    /// A reload, and the data must have been moved before: keys are then looked for on other shards.
-    MovedKeys,
     /// A restart of the process.
     Restart,
+    /// A restart, and the data must have been moved before: keys are then looked for on other shards.
+    MovedKeys,
 }
 
 impl Config {
@@ -50,7 +50,7 @@ impl Config {
             "admin.users",
             &self.admin.users,
             &new.admin.users,
-            Needs::Reload,
+            Needs::Restart,
         );
         changes.hidden("admin.tls", &self.admin.tls, &new.admin.tls, Needs::Restart);
         let http = |config: &Self| {
@@ -82,7 +82,7 @@ impl Config {
             changes.add(
                 format!("pools[{}]", pool.name),
                 "added".to_owned(),
-                Needs::Restart,
+                Needs::Reload,
             );
         }
         changes.0
@@ -97,7 +97,7 @@ impl Changes {
         let path = |setting: &str| format!("pools[{}].{setting}", old.name);
         // With one shard before and after, every key is on it however it is hashed.
         let spread = if old.shards.len() == 1 && new.shards.len() == 1 {
-            Needs::Reload
+            Needs::Restart
         } else {
             Needs::MovedKeys
         };
@@ -184,7 +184,8 @@ impl Changes {
         if old.primary.to_string() == new.primary.to_string() {
             self.hidden(&primary, &old.primary, &new.primary, Needs::Reload);
         } else {
-            self.compare(&primary, &old.primary, &new.primary, Needs::Reload);
+            // A reload never moves a shard: UPGRADE does.
+            self.compare(&primary, &old.primary, &new.primary, Needs::Restart);
         }
     }
 

@@ -103,20 +103,23 @@ macro_rules! limits {
 limits! {
     // Sessions: one client each.
     sessions_max: usize = 10_000, Whole 1..=1_000_000, "sessions",
-        "Most client sessions of this process, over all pools.",
+        "Most client sessions of this process, over all pools; each worker has its share.",
         "One more is answered `-ERR max number of clients reached` and closed.";
-    session_commands_max: usize = 16_384, Whole 1..=10_000_000, "commands",
+    session_commands_max: usize = 4_096, Whole 1..=10_000_000, "commands",
         "Most commands of one session that wait for a reply.",
-        "Its next commands are not read until replies have left.";
-    session_output_max: ByteSize = ByteSize::mib(64), Size KIB..=64 * GIB, "size",
-        "Most reply bytes that wait for one client to read them, beside the reply being received.",
-        "Its next commands are not read until it has read; one that reads nothing for `session_stall_max` is closed.";
-    session_stall_max: Duration = Duration::from_secs(60), Time SECOND..=DAY, "time",
-        "Longest time that a client with waiting replies may read nothing.",
-        "The session is closed; its commands in flight run to their end and their replies are dropped.";
-    handshake_max: Duration = Duration::from_secs(10), Time 100_000..=600 * SECOND, "time",
-        "Longest TLS handshake of a client.",
-        "The connection is closed.";
+        "Its next commands are not read until replies have come.";
+    session_output_pause: ByteSize = ByteSize::mib(1), Size KIB..=64 * GIB, "size",
+        "Most reply bytes that wait for one client to take them while its next commands go on.",
+        "Its next commands are not read until it has taken half.";
+    session_output_max: ByteSize = ByteSize::mib(1_024), Size KIB..=64 * GIB, "size",
+        "Most reply bytes that wait for one client to take them, whatever it has already asked for.",
+        "The session is closed, with the reason `slow_reader`.";
+    transaction_bytes_max: ByteSize = ByteSize::mib(64), Size KIB..=4 * GIB, "size",
+        "Most bytes of commands that one session queues behind MULTI.",
+        "EXEC answers `-EXECABORT`.";
+    databases: u32 = 16, Whole 1..=65_536, "databases",
+        "How many databases a client may SELECT; should be what the servers have.",
+        "`-ERR DB index is out of range`.";
     // Frames: what one command or reply may be.
     args_max: u32 = 1_048_576, Whole 1..=2_147_483_647, "arguments",
         "Most arguments of one command.",
@@ -129,62 +132,53 @@ limits! {
         "`-ERR Protocol error: too big inline request`, and the session is closed.";
     frame_max: ByteSize = ByteSize::mib(1_024), Size KIB..=4 * GIB - 1, "size",
         "Longest command as a whole.",
-        "`-ERR Protocol error: too big request`, and the session is closed.";
+        "`-ERR Protocol error: a request may have … bytes`, and the session is closed.";
     reply_depth_max: u8 = 32, Whole 1..=128, "levels",
         "Deepest nesting of a backend's reply.",
-        "The backend's connection is closed as broken; commands in flight on it get an error.";
-    bulk_bytes: ByteSize = ByteSize::kib(256), Size KIB..=2 * GIB, "size",
-        "From this length on a value is huge and must not make its neighbours on a shared connection wait.",
-        "It takes a connection apart from the shared one.";
-    transaction_bytes_max: ByteSize = ByteSize::mib(64), Size KIB..=4 * GIB, "size",
-        "Most bytes of commands that one session queues between MULTI and EXEC.",
-        "The command is refused and EXEC answers `-EXECABORT`.";
+        "The lane is closed as broken, and what was sent on it is answered with an error.";
     // Lanes: connections to backends.
-    lane_queue_max: usize = 65_536, Whole 1..=10_000_000, "commands",
-        "Most commands in flight on one lane.",
-        "Sessions with a command for it wait.";
     lane_output_max: ByteSize = ByteSize::mib(64), Size KIB..=64 * GIB, "size",
         "Most bytes that wait to be written to one lane.",
         "Sessions with a command for it wait.";
-    lanes_max: usize = 1_024, Whole 1..=65_536, "lanes",
-        "Most lanes of one worker.",
-        "A command that needs one more is answered `-ERR no backend connection left`.";
+    lane_retain_max: ByteSize = ByteSize::mib(16), Size 0..=64 * GIB, "size",
+        "Most bytes of commands that one lane keeps until they are answered, to send reads again when it dies.",
+        "Older ones are let go; their reads then get an error.";
     lane_idle_max: Duration = Duration::from_secs(300), Time SECOND..=DAY, "time",
-        "Longest time that a lane without commands stays open.",
+        "Longest time that a lane to a database or protocol that nobody uses stays open.",
         "It is closed, and opened again when it is needed.";
-    retries_max: u32 = 3, Whole 0..=100, "retries",
-        "How often one command is tried again after a backend refused it or went away before it was sent.",
+    retry_max: Duration = Duration::from_secs(2), Time 0..=600 * SECOND, "time",
+        "How long a command that was refused, or never sent, is tried again.",
         "The client gets the last error.";
+    retry_wait: Duration = Duration::from_millis(25), Time 1_000..=60 * SECOND, "time",
+        "Shortest wait before such a command, or a failed dial, is tried again.",
+        "It doubles with each try, up to eight times this.";
     // The gate.
     hold_max: Duration = Duration::from_secs(2), Time 1_000..=600 * SECOND, "time",
         "Longest lease of a hold.",
         "HOLD with a longer one is given this one; at its end the shard opens at the epoch it has.";
-    held_commands_max: usize = 100_000, Whole 1..=10_000_000, "commands",
-        "Most commands that one hold keeps waiting, counted as sessions that stopped.",
-        "The shard opens at the epoch it has, unless it is prepared: then further commands are not read.";
+    held_commands_max: usize = 50_000, Whole 1..=10_000_000, "commands",
+        "Most commands that one hold keeps waiting: one for each session that stopped; each worker has its share.",
+        "The shard opens at the epoch it has.";
     held_bytes_max: ByteSize = ByteSize::mib(64), Size KIB..=64 * GIB, "size",
-        "Most bytes of commands that one hold keeps waiting.",
-        "The shard opens at the epoch it has, unless it is prepared: then further commands are not read.";
+        "Most bytes of commands that one hold keeps waiting; each worker has its share.",
+        "The shard opens at the epoch it has; a prepared one stops reading instead.";
     prepared_max: Duration = Duration::from_secs(30), Time 1_000..=DAY, "time",
         "Longest time that a prepared shard keeps commands waiting for control.",
         "Held commands are answered `-ERR not executed: …`; the gate stays as it is.";
     // Scripts that are remembered for the next server.
     scripts_max: usize = 1_000, Whole 0..=1_000_000, "scripts",
-        "Most script bodies remembered of one pool.",
-        "The one used longest ago is forgotten.";
-    scripts_bytes_max: ByteSize = ByteSize::mib(16), Size 0..=4 * GIB, "size",
-        "Most bytes of script bodies remembered of one pool.",
-        "The one used longest ago is forgotten.";
+        "Most script bodies that one worker remembers of one pool.",
+        "The oldest is forgotten.";
+    scripts_bytes_max: ByteSize = ByteSize::mib(4), Size 0..=4 * GIB, "size",
+        "Most bytes of script bodies that one worker remembers of one pool.",
+        "The oldest is forgotten.";
     // Operators.
     admin_sessions_max: usize = 100, Whole 1..=100_000, "sessions",
         "Most connections to the admin port.",
         "One more is answered `-ERR max number of clients reached` and closed.";
     admin_frame_max: ByteSize = ByteSize::mib(1), Size KIB..=GIB, "size",
         "Longest command on the admin port.",
-        "`-ERR Protocol error: too big request`, and the connection is closed.";
-    http_sessions_max: usize = 64, Whole 1..=100_000, "sessions",
-        "Most connections to the HTTP port.",
-        "One more is closed.";
+        "It is answered with a protocol error, and the connection is closed.";
 }
 
 impl Limits {
@@ -200,16 +194,15 @@ impl Limits {
                 "a command must be able to hold its longest value",
             )));
         }
-        if self.bulk_bytes > self.bulk_max {
+        if self.session_output_max < self.bulk_max {
             let what = format!(
-                "{} is more than bulk_max, {}",
-                self.bulk_bytes, self.bulk_max
+                "{} is less than bulk_max, {}",
+                self.session_output_max, self.bulk_max
             );
-            problems.push(
-                section
-                    .place_of("bulk_bytes")
-                    .problem(Wrong::new(what, "no value would ever be that long")),
-            );
+            problems.push(section.place_of("session_output_max").problem(Wrong::new(
+                what,
+                "a client must be able to read the longest value",
+            )));
         }
     }
 }

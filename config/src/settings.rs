@@ -79,7 +79,9 @@ pub(crate) enum Reload {
     Live,
     /// Only after a restart of the process.
     Restart,
-    /// With the reload, and keys are then looked for on other shards: data must be moved first.
+    /// As the setting that the section belongs to.
+    AsUsed,
+    /// Only after a restart, and keys are then looked for on other shards: data must be moved first.
     MovesKeys,
 }
 
@@ -88,7 +90,8 @@ impl Reload {
         match self {
             Self::Live => "live",
             Self::Restart => "restart",
-            Self::MovesKeys => "live, moves keys",
+            Self::AsUsed => "as its list",
+            Self::MovesKeys => "restart, moves keys",
         }
     }
 }
@@ -186,7 +189,7 @@ pub(crate) const ROOT: SectionSpec = SectionSpec {
             Kind::List(&Kind::Section(&POOL)),
             Absent::Refused,
             Reload::Live,
-            "The pools that clients connect to.",
+            "The pools that clients connect to. A reload adds new ones; one that is gone stays until a restart.",
         ),
     ],
 };
@@ -205,7 +208,7 @@ pub(crate) const ADMIN: SectionSpec = SectionSpec {
             "users",
             Kind::List(&Kind::Section(&USER)),
             Absent::Means("nobody needs to log in"),
-            Reload::Live,
+            Reload::Restart,
             "Who may log in. Whoever can reach the port may upgrade, so give it users when it listens beyond this machine.",
         ),
         setting(
@@ -456,8 +459,8 @@ pub(crate) const SHARD: SectionSpec = SectionSpec {
             "primary",
             Kind::Server,
             Absent::Refused,
-            Reload::Live,
-            "The server that takes its writes, as redis://host:port. Once an upgrade has moved the shard, `data_dir` overrules this line.",
+            Reload::Restart,
+            "The server that takes its writes, as redis://host:port. Once an upgrade has moved the shard, `data_dir` overrules this line; a reload never moves one.",
         ),
         setting(
             "weight",
@@ -486,28 +489,28 @@ pub(crate) const USER: SectionSpec = SectionSpec {
             "name",
             Kind::Name,
             Absent::Is("default"),
-            Reload::Live,
+            Reload::AsUsed,
             "The user's name; `default` is who logs in with a password alone.",
         ),
         setting(
             "password",
             Kind::Text,
             Absent::Means("one of the three is needed"),
-            Reload::Live,
+            Reload::AsUsed,
             "The password itself. Prefer one of the next two.",
         ),
         setting(
             "password_file",
             Kind::Path,
             Absent::Means("one of the three is needed"),
-            Reload::Live,
+            Reload::AsUsed,
             "A file whose first line is the password; relative to this file.",
         ),
         setting(
             "password_env",
             Kind::Text,
             Absent::Means("one of the three is needed"),
-            Reload::Live,
+            Reload::AsUsed,
             "An environment variable that holds the password.",
         ),
     ],

@@ -69,30 +69,27 @@ fn what_the_process_was_started_with_takes_a_restart() {
     check(
         "name: q",
         "name: r",
-        &[
-            "pools[q]: taken away (Restart)",
-            "pools[r]: added (Restart)",
-        ],
+        &["pools[q]: taken away (Restart)", "pools[r]: added (Reload)"],
     );
     check(
         "limits:",
         "control: { proxy_lease: 3s }\nlimits:",
         &["control: changed (Restart)"],
     );
-}
-
-#[test]
-fn what_only_new_commands_see_is_live() {
     check(
         "password: a",
         "password: b",
-        &["admin.users: changed (Reload)"],
+        &["admin.users: changed (Restart)"],
     );
     check(
         "redis://h:4",
         "redis://h:9",
-        &["pools[p].shards[s1].primary: redis://h:4 becomes redis://h:9 (Reload)"],
+        &["pools[p].shards[s1].primary: redis://h:4 becomes redis://h:9 (Restart)"],
     );
+}
+
+#[test]
+fn what_only_new_commands_see_is_live() {
     check(
         "h:3\n",
         "h:3\n    timeout: 2s\n",
@@ -151,7 +148,7 @@ fn one_shard_has_every_key_however_it_is_hashed() {
     check(
         "h:6\n",
         "h:6\n    hash: md5\n",
-        &["pools[q].hash: fnv1a_64 becomes md5 (Reload)"],
+        &["pools[q].hash: fnv1a_64 becomes md5 (Restart)"],
     );
 }
 

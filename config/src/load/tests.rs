@@ -499,9 +499,9 @@ fn limits_are_bounded_and_agree() {
         ],
     );
     check_limit(
-        "bulk_bytes: 1GiB",
+        "session_output_max: 1MiB",
         &[
-            "limits.bulk_bytes (line 1): 1GiB is more than bulk_max, 512MiB; no value would ever be that long",
+            "limits.session_output_max (line 1): 1MiB is less than bulk_max, 512MiB; a client must be able to read the longest value",
         ],
     );
 }
