@@ -57,14 +57,19 @@ impl Shared {
             sessions_max: share(limits.sessions_max),
             session_commands_max: limits.session_commands_max,
             session_output_max: limits.session_output_max.as_usize(),
+            session_output_pause: limits.session_output_pause.as_usize(),
             transaction_bytes_max: limits.transaction_bytes_max.as_usize(),
             lane_queue_max: limits.lane_output_max.as_usize(),
+            lane_retain_max: limits.lane_retain_max.as_usize(),
             lane_idle_max: limits.lane_idle_max,
+            retry_max: limits.retry_max,
+            retry_wait: limits.retry_wait,
             held_sessions_max: share(limits.held_commands_max),
             held_bytes_max: share(limits.held_bytes_max.as_usize()),
             prepared_max: limits.prepared_max,
             scripts_max: limits.scripts_max,
             script_bytes_max: limits.scripts_bytes_max.as_usize(),
+            databases: limits.databases,
             ..defaults
         }
     }
