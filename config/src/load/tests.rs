@@ -560,3 +560,71 @@ fn a_file_that_can_not_be_read_says_which() {
     };
     assert_eq!(problems.0.len(), 2);
 }
+
+/// Cuts, doubles and replaces pieces of good files: whatever comes out is read or refused, never a panic.
+#[test]
+fn no_damage_to_a_file_is_a_panic() {
+    let pieces = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        "- ",
+        "\n",
+        "  ",
+        "'",
+        "\"",
+        "&a ",
+        "*a",
+        "|",
+        "0",
+        "99999999999999999999",
+        "\u{e9}",
+        "#",
+        "? ",
+        "!!x ",
+        "%",
+    ];
+    let files = [
+        include_str!("../../examples/full.yaml"),
+        include_str!("../../examples/nutcracker.yml"),
+        include_str!("../../examples/minimal.yaml"),
+    ];
+    let mut state = 7_u64;
+    let mut draw = |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    for round in 0..3_000 {
+        let mut text: Vec<char> = files[round % files.len()].chars().collect();
+        for _ in 0..=draw(4) {
+            let at = draw(text.len());
+            match draw(3) {
+                0 => drop(text.drain(at..(at + draw(30)).min(text.len()))),
+                1 => drop(
+                    text.splice(at..at, pieces[draw(pieces.len())].chars())
+                        .count(),
+                ),
+                _ => drop(
+                    text.splice(
+                        at..(at + 1).min(text.len()),
+                        pieces[draw(pieces.len())].chars(),
+                    )
+                    .count(),
+                ),
+            }
+            text.push(' ');
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(problems) = parse(&text) {
+            assert!(
+                !problems.0.is_empty()
+                    && problems.0.iter().all(|problem| !problem.remedy.is_empty()),
+                "{text}"
+            );
+        }
+    }
+}
