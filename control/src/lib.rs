@@ -3,7 +3,11 @@
 mod admin;
 mod cutover;
 mod effect;
+pub mod guard;
 mod journal;
 mod phase;
 mod plan;
 mod proxies;
+pub mod server;
+pub mod snapshot;
+pub mod verify;

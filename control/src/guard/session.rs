@@ -1,0 +1,209 @@
+//! One connection of the source: greet, park, ask, follow.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+use understudy_net::{Incoming, Socket};
+
+use super::GuardState;
+use super::ask::{Continued, ask};
+use super::handshake::{Greeted, HandshakeError, Psync, greet};
+use super::relay;
+use super::shared::Shared;
+
+/// Longest handshake of a source; a source gives itself as long to be answered.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// How often a source that waits is told that we live; it gives up after `repl-timeout`, 60 s by default.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(
+    incoming: Incoming,
+    shared: Arc<Shared>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let peer = incoming.peer().clone();
+    let id = shared.new_session();
+    let greeting = async {
+        let source = incoming
+            .into_socket(HANDSHAKE_MAX)
+            .await
+            .map_err(|cause| cause.to_string())?;
+        let greeted = greet(&source)
+            .await
+            .map_err(|cause| refuse_stranger(&shared, id, cause))?;
+        Ok::<_, String>((source, greeted))
+    };
+    let greeted = tokio::select! {
+        // Before its PSYNC a source loses nothing by a closed connection.
+        _ = stopped.wait_for(|stopped| *stopped) => return,
+        greeted = tokio::time::timeout(HANDSHAKE_MAX, greeting) => greeted,
+    };
+    let (source, greeted) = match greeted {
+        Ok(Ok(greeted)) => greeted,
+        Ok(Err(why)) => return tracing::debug!(%peer, why, "no replication handshake"),
+        Err(_) => return tracing::debug!(%peer, "no replication handshake in time"),
+    };
+    let Greeted {
+        request,
+        listening_port,
+    } = greeted;
+    let open = OpenRequest {
+        source: Some(source),
+    };
+    let request = match request {
+        Ok(request) => request,
+        Err(why) => {
+            open.refuse(&why);
+            return shared.tell(id, GuardState::Refused { why });
+        }
+    };
+    let serving = serve(&shared, id, open, &request, listening_port);
+    let ended = tokio::select! {
+        // Dropping the rest answers the request if it is still open, and closes both connections.
+        _ = stopped.wait_for(|stopped| *stopped) => GuardState::Lost { why: "the guard was stopped".to_owned() },
+        () = shared.replaced(id) => return tracing::debug!(%peer, "the source came again: end its former link"),
+        ended = serving => ended,
+    };
+    tracing::info!(%peer, state = ?ended, "the source's link through the guard ended");
+    shared.tell(id, ended);
+    shared.give_up(id);
+}
+
+fn refuse_stranger(shared: &Shared, id: u64, cause: HandshakeError) -> String {
+    let why = cause.to_string();
+    if matches!(cause, HandshakeError::Sync) {
+        shared.tell(id, GuardState::Refused { why: why.clone() });
+    }
+    why
+}
+
+/// From the request to the end of the link; gives the state to be left behind.
+async fn serve(
+    shared: &Shared,
+    id: u64,
+    mut open: OpenRequest,
+    request: &Psync,
+    listening_port: Option<u16>,
+) -> GuardState {
+    let mut parked = shared.parked();
+    let is_parked = *parked.borrow_and_update();
+    if is_parked {
+        let Psync { replid, offset } = request.clone();
+        shared.tell(id, GuardState::Parked { replid, offset });
+        let unparked = parked.wait_for(|parked| !*parked);
+        if let Err(why) = while_waiting(&mut open, unparked).await {
+            return GuardState::Lost { why };
+        }
+    }
+    shared.tell(id, GuardState::Asking);
+    let asked = while_waiting(&mut open, ask(shared, request, listening_port)).await;
+    let Continued {
+        target,
+        line,
+        stream,
+    } = match asked {
+        Ok(Ok(continued)) => continued,
+        Ok(Err(why)) => {
+            open.refuse(&why);
+            return GuardState::Refused { why };
+        }
+        Err(why) => return GuardState::Lost { why },
+    };
+    if !shared.take_over(id) {
+        let why = "the source has come again since".to_owned();
+        open.refuse(&why);
+        return GuardState::Refused { why };
+    }
+    shared.resume_at(request);
+    let Ok(source) = open.answer(&line).await else {
+        return GuardState::Lost {
+            why: "the source's connection broke".to_owned(),
+        };
+    };
+    tracing::info!(
+        offset = request.offset,
+        "+CONTINUE: the source follows the target through the guard"
+    );
+    let since = SystemTime::now();
+    shared.tell(
+        id,
+        GuardState::Following {
+            since,
+            from_offset: request.offset,
+            relayed_bytes: 0,
+        },
+    );
+    GuardState::Lost {
+        why: relay::run(shared, id, &target, &source, &stream).await,
+    }
+}
+
+/// Waits for something while the source waits for us: keeps its connection alive and notices when it goes.
+async fn while_waiting<T>(
+    open: &mut OpenRequest,
+    what: impl Future<Output = T>,
+) -> Result<T, String> {
+    let mut what = std::pin::pin!(what);
+    let mut alive = tokio::time::interval(KEEP_ALIVE);
+    alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    alive.tick().await;
+    let mut unexpected = [0; 64];
+    loop {
+        let Some(source) = open.source.as_ref() else {
+            return Err("the source is gone".to_owned());
+        };
+        tokio::select! {
+            biased;
+            done = &mut what => return Ok(done),
+            // Cancel safe. A replica says nothing while it waits, so this is its end.
+            read = relay::read_some(source, &mut unexpected) => match read {
+                Ok(read) if read > 0 => return Err("the source spoke before it was answered".to_owned()),
+                _ => return Err("the source went away while it waited".to_owned()),
+            },
+            _ = alive.tick() => {
+                // A byte that does not fit is no loss: the next one comes in a second.
+                let _full = source.try_write(b"\n");
+            }
+        }
+    }
+}
+
+/// A PSYNC that has no answer yet. It is answered whatever happens, since Redis 6.2 drops its history when the
+/// connection closes at this point, and would then ask for a full copy for ever.
+struct OpenRequest {
+    source: Option<Socket>,
+}
+
+impl OpenRequest {
+    /// Not now: the source keeps its data and its history, and comes again.
+    fn refuse(mut self, why: &str) {
+        tracing::info!(why, "refuse the source's request");
+        self.say_no();
+    }
+
+    /// Passes the target's answer on; from here on closing is harmless.
+    async fn answer(mut self, line: &[u8]) -> std::io::Result<Socket> {
+        let Some(source) = self.source.take() else {
+            return Err(std::io::ErrorKind::NotConnected.into());
+        };
+        relay::write_all(&source, line).await?;
+        Ok(source)
+    }
+
+    fn say_no(&mut self) {
+        if let Some(source) = self.source.take() {
+            // One short line into an empty socket buffer: it fits or the connection is dead.
+            let _dead =
+                source.try_write(b"-NOMASTERLINK the guard cannot continue this link now\r\n");
+            source.end_writing();
+        }
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.say_no();
+    }
+}
