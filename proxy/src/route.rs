@@ -108,7 +108,9 @@ impl PoolUser {
 
 impl fmt::Debug for PoolUser {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("PoolUser").field("name", &self.name).finish_non_exhaustive()
+        out.debug_struct("PoolUser")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -118,7 +120,10 @@ mod tests {
 
     #[test]
     fn a_password_must_match_in_full_and_never_shows() {
-        let user = PoolUser { name: "default".into(), password: b"sesame".to_vec() };
+        let user = PoolUser {
+            name: "default".into(),
+            password: b"sesame".to_vec(),
+        };
         assert!(user.accepts(b"default", b"sesame"));
         for wrong in [&b"sesam"[..], b"sesame1", b"", b"sesamf"] {
             assert!(!user.accepts(b"default", wrong));

@@ -54,7 +54,10 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Histogram {
-        Histogram { buckets: [0; Histogram::BUCKETS], sum_us: 0 }
+        Histogram {
+            buckets: [0; Histogram::BUCKETS],
+            sum_us: 0,
+        }
     }
 }
 
@@ -212,7 +215,10 @@ mod tests {
         for us in (0..10_000).chain([1 << 20, (1 << 20) + 1, 60_000_000]) {
             let bucket = Histogram::bucket(us);
             assert!(us <= Histogram::upper_us(bucket), "{us} in {bucket}");
-            assert!(bucket == 0 || us > Histogram::upper_us(bucket - 1), "{us} in {bucket}");
+            assert!(
+                bucket == 0 || us > Histogram::upper_us(bucket - 1),
+                "{us} in {bucket}"
+            );
         }
         assert_eq!(Histogram::bucket(u64::MAX), Histogram::BUCKETS - 1);
     }
@@ -223,8 +229,14 @@ mod tests {
         assert_eq!(histogram.quantile_us(990), 0);
         histogram.record(10, 98);
         histogram.record(1_000, 2);
-        assert_eq!(histogram.quantile_us(500), Histogram::upper_us(Histogram::bucket(10)));
-        assert_eq!(histogram.quantile_us(990), Histogram::upper_us(Histogram::bucket(1_000)));
+        assert_eq!(
+            histogram.quantile_us(500),
+            Histogram::upper_us(Histogram::bucket(10))
+        );
+        assert_eq!(
+            histogram.quantile_us(990),
+            Histogram::upper_us(Histogram::bucket(1_000))
+        );
         assert_eq!(histogram.sum_us, 2_980);
     }
 }

@@ -10,7 +10,10 @@ impl Tick {
     /// This moment and a while.
     #[must_use]
     pub fn after(self, wait: Duration) -> Tick {
-        Tick(self.0.saturating_add(u64::try_from(wait.as_micros()).unwrap_or(u64::MAX)))
+        Tick(
+            self.0
+                .saturating_add(u64::try_from(wait.as_micros()).unwrap_or(u64::MAX)),
+        )
     }
 
     /// Microseconds from `earlier` to this moment; 0 when it is not earlier.

@@ -64,7 +64,10 @@ impl Default for WorkerSettings {
             instance: String::new(),
             announced_version: "7.4.0".into(),
             seed: 0,
-            scan: ScanLimits { frame_max: 64 << 20, ..ScanLimits::default() },
+            scan: ScanLimits {
+                frame_max: 64 << 20,
+                ..ScanLimits::default()
+            },
             sessions_max: 10_000,
             session_commands_max: 4_096,
             session_output_max: 64 << 20,

@@ -1,0 +1,261 @@
+//! A lane: one backend connection that sessions share, and the commands in flight on it.
+//!
+//! ```text
+//!  out   [ answered | written, kept until answered | to write ]        bytes are named by their place in the whole stream:
+//!        ^ base       ^ the first entry's start      ^ sent     ^ end   base ≤ sent ≤ end
+//!  in flight   (session 4, run 17, 16 replies) → (session 9, run 3, 1 reply) → …
+//! ```
+//!
+//! The backend answers in the order of `in_flight`; nothing else pairs replies with commands. An entry is pushed together
+//! with its bytes. Written bytes stay until they are answered, so that a read, or a refused command, can be sent again.
+
+use std::collections::VecDeque;
+
+use understudy_resp::Protocol;
+use understudy_resp::scan::ReplyScanner;
+
+use super::counters::LatencyClass;
+use super::ids::{SessionId, Tick};
+use crate::route::{PoolIndex, ShardIndex};
+
+/// What a lane is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LaneKey {
+    pub(super) pool: PoolIndex,
+    pub(super) shard: ShardIndex,
+    pub(super) epoch: u64,
+    pub(super) protocol: Protocol,
+    pub(super) db: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LaneState {
+    /// The last dial of this shard failed; the next one waits until then.
+    Delayed(Tick),
+    /// The shell connects it.
+    Dialing,
+    /// Bytes may be written.
+    Open,
+}
+
+/// What kind of reply an entry waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expect {
+    /// Each reply answers one command of the run.
+    Plain,
+    /// One reply, for this part of a gather.
+    Part(u16),
+    /// MULTI … EXEC: only the last reply is the client's. The flag says that a queued command was refused as not executable here.
+    Unit { refused: bool },
+}
+
+/// Consecutive commands of one session on one lane.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InFlight {
+    pub(super) session: SessionId,
+    /// Which run of the session the replies belong to.
+    pub(super) run: u64,
+    pub(super) expect: Expect,
+    /// Replies that have come.
+    pub(super) answered: u32,
+    /// Replies still to come.
+    pub(super) left: u32,
+    /// Where its bytes lie in the lane's stream.
+    pub(super) start: u64,
+    pub(super) end: u64,
+    /// When the commands arrived, a wait at the gate included.
+    pub(super) since: Tick,
+    pub(super) class: LatencyClass,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) key: LaneKey,
+    pub(super) state: LaneState,
+    pub(super) in_flight: VecDeque<InFlight>,
+    pub(super) scanner: ReplyScanner,
+    /// The beginning of a reply that is not complete.
+    pub(super) input: Vec<u8>,
+    /// Sessions that wait until less is queued here.
+    pub(super) waiters: Vec<SessionId>,
+    /// Takes no more commands, and is closed once it is empty.
+    pub(super) retired: bool,
+    /// Already in the list of lanes to write.
+    pub(super) listed: bool,
+    /// Last time that a command was added or answered.
+    pub(super) active: Tick,
+    /// When the lane last made progress: a reply came, or its first command was added. The reply timeout counts from here.
+    pub(super) progress: Tick,
+    out: Vec<u8>,
+    base: u64,
+    sent: u64,
+}
+
+/// Answered bytes at the front that are tolerated before the rest is moved down.
+const COMPACT_MIN: u64 = 16 << 10;
+/// Capacity that an empty lane keeps.
+const KEPT_CAPACITY: usize = 1 << 20;
+
+impl Lane {
+    pub(super) fn new(key: LaneKey, state: LaneState, now: Tick) -> Lane {
+        Lane {
+            key,
+            state,
+            in_flight: VecDeque::new(),
+            scanner: ReplyScanner::new(),
+            input: Vec::new(),
+            waiters: Vec::new(),
+            retired: false,
+            listed: false,
+            active: now,
+            progress: now,
+            out: Vec::new(),
+            base: 0,
+            sent: 0,
+        }
+    }
+
+    /// Where the next command's bytes will begin.
+    pub(super) fn end(&self) -> u64 {
+        self.base + self.out.len() as u64
+    }
+
+    /// Where the first unwritten byte lies.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Adds commands and the entry that waits for their replies, in one step.
+    pub(super) fn push(&mut self, bytes: &[u8], mut entry: InFlight, now: Tick) {
+        entry.start = self.end();
+        self.out.extend_from_slice(bytes);
+        entry.end = self.end();
+        if self.in_flight.is_empty() {
+            self.progress = now;
+        }
+        self.active = now;
+        self.in_flight.push_back(entry);
+    }
+
+    /// Bytes to write.
+    pub(super) fn unsent(&self) -> &[u8] {
+        self.out.get(self.place(self.sent)..).unwrap_or_default()
+    }
+
+    /// So many bytes left us. Keeps at most `retain_max` of the written ones.
+    pub(super) fn wrote(&mut self, n: usize, retain_max: usize) {
+        debug_assert!(
+            n <= self.unsent().len(),
+            "the shell wrote more than there was"
+        );
+        self.sent = (self.sent + n as u64).min(self.end());
+        if self.sent - self.base > retain_max as u64 {
+            self.forget_until(self.sent);
+        }
+    }
+
+    /// Lets go of bytes that are answered.
+    pub(super) fn release_answered(&mut self) {
+        let needed = self
+            .in_flight
+            .front()
+            .map_or(self.end(), |entry| entry.start)
+            .min(self.sent);
+        if needed == self.end() {
+            self.base = needed;
+            self.out.clear();
+            if self.out.capacity() > KEPT_CAPACITY {
+                self.out = Vec::new();
+            }
+        } else if needed.saturating_sub(self.base) > COMPACT_MIN.max(self.out.len() as u64 / 2) {
+            self.forget_until(needed);
+        }
+    }
+
+    /// The bytes of an entry, or `None` when they had to be let go.
+    pub(super) fn bytes(&self, start: u64, end: u64) -> Option<&[u8]> {
+        if start < self.base {
+            return None;
+        }
+        self.out.get(self.place(start)..self.place(end))
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.unsent().len()
+    }
+
+    fn forget_until(&mut self, until: u64) {
+        let n = self.place(until);
+        self.out.drain(..n);
+        self.base = until;
+    }
+
+    fn place(&self, offset: u64) -> usize {
+        usize::try_from(offset.saturating_sub(self.base))
+            .unwrap_or(usize::MAX)
+            .min(self.out.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane() -> Lane {
+        let key = LaneKey {
+            pool: PoolIndex(0),
+            shard: ShardIndex(0),
+            epoch: 1,
+            protocol: Protocol::Resp2,
+            db: 0,
+        };
+        Lane::new(key, LaneState::Open, Tick(0))
+    }
+
+    fn entry() -> InFlight {
+        let session = SessionId {
+            index: 0,
+            generation: 0,
+        };
+        InFlight {
+            session,
+            run: 0,
+            expect: Expect::Plain,
+            answered: 0,
+            left: 1,
+            start: 0,
+            end: 0,
+            since: Tick(0),
+            class: LatencyClass::Read,
+        }
+    }
+
+    #[test]
+    fn written_bytes_stay_until_they_are_answered() {
+        let mut lane = lane();
+        lane.push(b"first", entry(), Tick(0));
+        lane.push(b"second", entry(), Tick(0));
+        lane.wrote(8, 1 << 20);
+        assert_eq!(lane.unsent(), b"ond");
+        assert_eq!(lane.bytes(0, 5), Some(&b"first"[..]));
+        lane.in_flight.pop_front();
+        lane.release_answered();
+        assert_eq!(lane.bytes(5, 11), Some(&b"second"[..]));
+        lane.wrote(3, 1 << 20);
+        lane.in_flight.pop_front();
+        lane.release_answered();
+        assert_eq!(lane.bytes(5, 11), None);
+        assert_eq!((lane.end(), lane.sent()), (11, 11));
+    }
+
+    #[test]
+    fn above_the_limit_written_bytes_are_let_go_and_the_rest_is_still_sent() {
+        let mut lane = lane();
+        lane.push(b"first", entry(), Tick(0));
+        lane.push(b"second", entry(), Tick(0));
+        lane.wrote(7, 4);
+        assert_eq!(lane.bytes(0, 5), None);
+        assert_eq!(lane.bytes(5, 11), None);
+        assert_eq!(lane.unsent(), b"cond");
+    }
+}
