@@ -59,10 +59,10 @@ unpack_debs() {
     local into=$1 root=$2
     shift 2
     mkdir -p "$into" "$root"
-    if ! (cd "$into" && apt-get "${apt_options[@]}" -qq download "$@" >"$scratch/apt.log" 2>&1); then
+    if ! (cd "$into" && apt-get "${apt_options[@]}" -o Acquire::Retries=3 -qq download "$@" >"$scratch/apt.log" 2>&1); then
         [ ${#apt_options[@]} -eq 0 ] || return 1
         update_own_lists || return 1
-        (cd "$into" && apt-get "${apt_options[@]}" -qq download "$@" >"$scratch/apt.log" 2>&1) || return 1
+        (cd "$into" && apt-get "${apt_options[@]}" -o Acquire::Retries=3 -qq download "$@" >"$scratch/apt.log" 2>&1) || return 1
     fi
     local deb
     for deb in "$into"/*.deb; do
@@ -191,7 +191,7 @@ install_peer() {
     elif ! have apt-get || ! have dpkg-deb; then
         say "$1 is not here: it comes with apt-get from Debian or Ubuntu; what needs it will say that it skips"
     elif ! install_deb "$@"; then
-        say "$1 cannot be had from this distribution: what needs it will say that it skips"
+        say "$1 cannot be had from this distribution: what needs it will say that it skips ($(tail -n1 "$scratch/apt.log" 2>/dev/null))"
     fi
 }
 
