@@ -4,8 +4,8 @@ mod decide;
 mod evidence;
 mod passage;
 
-pub use decide::{
-    AbortReason, CutoverDecision, Waiting, has_caught_up, is_equal, is_promoted, may_begin,
+pub(crate) use decide::{
+    CutoverDecision, has_caught_up, is_equal, is_promoted, may_begin,
 };
 pub use evidence::{Identity, Role, Standing};
 pub(crate) use passage::{Passage, Step};

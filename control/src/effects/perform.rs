@@ -47,6 +47,11 @@ impl<E: Effects> Performer<E> {
         Performer { journal, effects, failpoint }
     }
 
+    /// Who acts.
+    pub(crate) fn effects(&self) -> &E {
+        &self.effects
+    }
+
     /// Intends, acts, and records the result, each on disk before the next.
     pub(crate) async fn perform(&self, of: &ShardRecord, effect: Effect) -> Result<Outcome, PerformError> {
         let begun = self.journal.begin(&of.pool, &of.shard, vec![effect], None).await?;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cutover::Identity;
 use crate::effect::{Effect, Outcome};
+use crate::guard::ForeignKeys;
 use crate::phase::Phase;
 
 /// The format that this build writes.
@@ -152,6 +153,8 @@ pub struct ShardRecord {
     pub snapshot: Option<SnapshotNote>,
     /// Where the guard of the way back listens during soak.
     pub guard: Option<GuardPlace>,
+    /// What the source could not execute during soak, as far as it was seen.
+    pub foreign: Option<ForeignKeys>,
     /// Keys that the full compare looked at.
     pub keys_verified: u64,
     /// Differences that it found.
@@ -194,6 +197,7 @@ impl ShardRecord {
             attempt: None,
             snapshot: None,
             guard: None,
+            foreign: None,
             keys_verified: 0,
             differences: 0,
             hold_ms: None,

@@ -5,7 +5,6 @@ mod checks;
 mod facts;
 mod versions;
 
-pub use blocker::{Acceptable, Blocker, refused};
+pub use blocker::{Blocker, refused};
 pub use checks::blockers;
 pub use facts::{Build, ClientFacts, Product, ServerFacts, ShardFacts};
-pub use versions::{Pair, pair};

@@ -1,0 +1,234 @@
+//! Control as a whole: the journal, the drivers of all shards, and the desk at which an operator reaches each of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use understudy_config::Config;
+use understudy_net::{AdminHandler, AdminServer};
+
+use crate::admin::Upgrades;
+use crate::driver::{self, Driver, Order, Wish};
+use crate::journal::{Journal, JournalError, Options, RouteRecord, ShardRecord, UpgradeRecord};
+use crate::phase::Phase;
+use crate::proxies::Proxies;
+use crate::snapshot::{LocalSnapshots, SnapshotError};
+use crate::status::{Board, Key, Live};
+use crate::world::{Guards, Servers, World};
+
+/// Orders that may wait for a shard's driver. At the limit the operator is told that it is busy.
+const ORDERS_MAX: usize = 8;
+
+/// Longest wait for the drivers when control is stopped.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why control did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The snapshots' directory.
+    #[error("open the local snapshots")]
+    Snapshots(#[from] SnapshotError),
+}
+
+/// What drives upgrades.
+pub struct Control {
+    inner: Arc<Inner>,
+}
+
+/// How a shard's driver is reached.
+struct Desk {
+    orders: mpsc::Sender<Order>,
+    wish: watch::Sender<Wish>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) world: Arc<World>,
+    pub(crate) board: Arc<Board>,
+    desks: Mutex<BTreeMap<Key, Desk>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// One START at a time, so that two cannot find the same shard free.
+    pub(crate) starting: tokio::sync::Mutex<()>,
+}
+
+impl Control {
+    /// Opens the journal, looks at what was left unfinished, and goes on with it.
+    ///
+    /// `local_proxy` is the admin server of the proxy in this process; it is driven when the config names no others.
+    pub async fn start(config: Arc<Config>, local_proxy: Option<Arc<AdminServer>>) -> Result<Control, StartError> {
+        let journal = Journal::open(&config.data_dir).await?;
+        let records = journal.shards().await?;
+        let upgrades = journal.upgrades().await?;
+        let routes = journal.routes().await?;
+        let snapshots = LocalSnapshots::open(config.data_dir.join("snapshots"))?;
+        let world = Arc::new(World {
+            proxies: Proxies::new(&config.control.proxies, local_proxy),
+            servers: Servers::default(),
+            guards: Guards::new(config.control.guard.clone()),
+            snapshots,
+            journal,
+            config,
+        });
+        let inner = Arc::new(Inner {
+            world,
+            board: Arc::new(Board::new(records.clone())),
+            desks: Mutex::default(),
+            tasks: Mutex::default(),
+            starting: tokio::sync::Mutex::new(()),
+        });
+        inner.recover(&records, &upgrades, routes);
+        Ok(Control { inner })
+    }
+
+    /// Answers `UPGRADE …`.
+    pub fn admin_handler(&self) -> Arc<dyn AdminHandler> {
+        Arc::new(Upgrades::new(self.inner.clone()))
+    }
+
+    /// Ends every driver where it stands; a later start goes on from there. Attempts under way are undone first.
+    pub async fn stop(self) {
+        for desk in self.inner.desks().values() {
+            desk.wish.send_replace(Wish::Stop);
+        }
+        let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = async {
+            for task in tasks {
+                let _ended = task.await;
+            }
+        };
+        if tokio::time::timeout(STOP_PATIENCE, all).await.is_err() {
+            tracing::warn!("a driver did not end in time; what it left is looked up at the next start");
+        }
+        self.inner.world.guards.close_all().await;
+    }
+
+    /// The whole journal as JSON, for `understudy journal show`.
+    pub async fn journal_dump(&self) -> Result<String, JournalError> {
+        self.inner.world.journal.dump().await
+    }
+}
+
+impl Inner {
+    fn desks(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Desk>> {
+        self.desks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, task: JoinHandle<()>) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task);
+    }
+
+    /// Goes on with what is not at an end, one task for each pool's shards, and brings stray proxies home.
+    fn recover(self: &Arc<Self>, records: &[ShardRecord], upgrades: &[UpgradeRecord], routes: Vec<RouteRecord>) {
+        let mut by_pool: BTreeMap<&str, Vec<Driver>> = BTreeMap::new();
+        let mut open: BTreeSet<(String, String)> = BTreeSet::new();
+        for record in records {
+            for url in [&record.source, &record.target] {
+                if let Err(error) = self.world.know(&record.pool, &record.shard, url) {
+                    tracing::warn!(%error, "a shard of the journal is not in the config");
+                }
+            }
+            if record.phase.is_end() {
+                continue;
+            }
+            let Some(upgrade) = upgrades.iter().find(|upgrade| upgrade.id == record.upgrade) else { continue };
+            open.insert((record.pool.clone(), record.shard.clone()));
+            by_pool.entry(&record.pool).or_default().push(self.driver(record.clone(), upgrade.options.clone()));
+        }
+        for drivers in by_pool.into_values() {
+            self.run(drivers, true);
+        }
+        let world = self.world.clone();
+        self.keep(tokio::spawn(async move {
+            for route in routes {
+                if !open.contains(&(route.pool.clone(), route.shard.clone())) {
+                    driver::bring_proxies_home(&world, &route).await;
+                }
+            }
+        }));
+    }
+
+    /// A driver for a shard, with a desk.
+    fn driver(&self, record: ShardRecord, options: Options) -> Driver {
+        let (orders, orders_in) = mpsc::channel(ORDERS_MAX);
+        let (wish, wish_in) = watch::channel(Wish::Go);
+        let key = (record.pool.clone(), record.shard.clone());
+        self.desks().insert(key, Desk { orders, wish });
+        Driver::new(driver::Start {
+            world: self.world.clone(),
+            board: self.board.clone(),
+            record,
+            options,
+            orders: orders_in,
+            wish: wish_in,
+        })
+    }
+
+    /// Journals a START, shows it, and sets its drivers going.
+    pub(crate) async fn begin(
+        self: &Arc<Self>,
+        upgrade: UpgradeRecord,
+        records: Vec<ShardRecord>,
+    ) -> Result<(), JournalError> {
+        self.world.journal.start(upgrade.clone(), records.clone()).await?;
+        let mut drivers = Vec::new();
+        for record in records {
+            self.board.put(Live::new(record.clone()));
+            drivers.push(self.driver(record, upgrade.options.clone()));
+        }
+        self.run(drivers, false);
+        Ok(())
+    }
+
+    /// Drives shards one after another to their soak, where each goes on by itself.
+    fn run(self: &Arc<Self>, drivers: Vec<Driver>, resumed: bool) {
+        let inner = self.clone();
+        self.keep(tokio::spawn(async move {
+            let mut drivers = drivers;
+            if resumed {
+                // Those that soak have clients on the new server: they first.
+                drivers.sort_by_key(|driver| driver.phase() != Phase::Soak);
+            }
+            let mut failed: Option<String> = None;
+            for mut driver in drivers {
+                if let Some(before) = &failed
+                    && driver.phase() == Phase::Plan
+                {
+                    driver.call_off(before).await;
+                    continue;
+                }
+                if resumed {
+                    driver.resume().await;
+                }
+                if driver.approach().await == Phase::Aborted {
+                    failed = Some(driver.shard().to_owned());
+                }
+                if driver.phase() == Phase::Soak {
+                    inner.keep(tokio::spawn(async move {
+                        driver.soak().await;
+                    }));
+                }
+            }
+        }));
+    }
+
+    /// Tells a shard's driver something.
+    pub(crate) fn tell(&self, pool: &str, shard: &str, order: Order) -> Result<(), String> {
+        let desks = self.desks();
+        let desk = desks.get(&(pool.to_owned(), shard.to_owned()));
+        let desk = desk.ok_or_else(|| format!("shard '{shard}' has no upgrade under way"))?;
+        desk.orders.try_send(order).map_err(|_full_or_ended| format!("shard '{shard}' is busy"))
+    }
+
+    /// Wishes that a shard's upgrade is aborted.
+    pub(crate) fn wish_abort(&self, pool: &str, shard: &str) {
+        if let Some(desk) = self.desks().get(&(pool.to_owned(), shard.to_owned())) {
+            desk.wish.send_replace(Wish::Abort);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Before anything is held: the snapshot, the replication, the comparison.
+
+use std::time::{Duration, Instant};
+
+use super::{Driver, Failure};
+use crate::cutover::{Identity, Role};
+use crate::effect::{Effect, Outcome};
+use crate::effects::{source_settings, target_settings};
+use crate::journal::{SnapshotChoice, now_ms};
+use crate::phase::Phase;
+use crate::verify::{self, CompareOptions, Kind, Progress};
+
+/// Between two looks at a replication.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The copy is done, and the rest fits into a hold, at this lag. Bytes.
+pub(super) const LAG_MAX: u64 = 1 << 20;
+
+/// A server that does not answer for so long during the approach aborts it.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// A target whose link is down for so long, without any sync going on, aborts the approach.
+const LINK_DOWN_MAX: Duration = Duration::from_secs(60);
+
+/// Differences named in an error.
+const NAMED_MAX: usize = 10;
+
+/// Most keys that may be left for the hold; more are compared again.
+const UNSETTLED_MAX: usize = 1_000;
+
+impl Driver {
+    pub(super) async fn snapshot_phase(&mut self) -> Result<(), Failure> {
+        let source = self.record.source.clone();
+        self.ensure_snapshot(&source).await?;
+        self.enter(Phase::Replicate).await
+    }
+
+    /// A snapshot of `server` that is ready and young enough, unless the operator chose none.
+    pub(super) async fn ensure_snapshot(&mut self, server: &str) -> Result<(), Failure> {
+        if self.options.snapshot == SnapshotChoice::None {
+            self.record.note("no snapshot was taken: SNAPSHOT none");
+            return Ok(());
+        }
+        let age_max = u64::try_from(self.world.config.control.snapshot_age_max.as_millis()).unwrap_or(u64::MAX);
+        let fresh = self.record.snapshot.as_ref().is_some_and(|snapshot| {
+            snapshot.server == server && now_ms().saturating_sub(snapshot.taken_at_ms) <= age_max
+        });
+        if fresh {
+            return Ok(());
+        }
+        self.waits_for(Some("the snapshot".to_owned()));
+        let label = format!("{}-{}-{}", self.record.pool, self.record.shard, self.record.upgrade);
+        let effect = Effect::TakeSnapshot { server: server.to_owned(), label };
+        let taken = self.unless_stopped(self.performer.perform(&self.record, effect)).await;
+        self.waits_for(None);
+        if let Outcome::Snapshot(note) = taken?? {
+            self.record.snapshot = Some(note);
+        }
+        self.save().await
+    }
+
+    pub(super) async fn replicate_phase(&mut self) -> Result<(), Failure> {
+        self.arm().await?;
+        self.go_on()?;
+        let (source, target) = (self.record.source.clone(), self.record.target.clone());
+        self.perform(Effect::Attach { target: target.clone(), source: source.clone() }).await?;
+        self.until_close().await?;
+        self.perform(Effect::CarrySettings { source: source.clone(), target: target.clone() }).await?;
+        self.perform(Effect::CarryUsers { source: source.clone(), target: target.clone() }).await?;
+        self.perform(Effect::CarryScripts { pool: self.record.pool.clone(), target: target.clone() }).await?;
+        let (from, to) = (self.world.servers.standing(&source).await?, self.world.servers.standing(&target).await?);
+        self.record.identity = Some(Identity::of(&from, &to));
+        self.enter(Phase::Verify).await
+    }
+
+    /// Both servers may change roles from here on. Old values are kept once, so that a repeat does not forget them.
+    async fn arm(&mut self) -> Result<(), Failure> {
+        let sides = [
+            ("source", self.record.source.clone(), source_settings()),
+            ("target", self.record.target.clone(), target_settings()),
+        ];
+        for (side, server, settings) in sides {
+            let outcome = self.perform(Effect::Arm { server, settings }).await?;
+            if let Outcome::Before(before) = outcome {
+                let kept = self.record.armed.entry(side.to_owned()).or_default();
+                for (name, value) in before {
+                    kept.entry(name).or_insert(value);
+                }
+            }
+        }
+        self.save().await
+    }
+
+    /// Waits until the target follows and is close behind.
+    async fn until_close(&mut self) -> Result<(), Failure> {
+        let mut answered = Instant::now();
+        let mut moving = Instant::now();
+        loop {
+            let source = self.world.servers.observe(&self.record.source).await;
+            let target = self.world.servers.observe(&self.record.target).await;
+            match (source, target) {
+                (Ok(source), Ok(target)) => {
+                    answered = Instant::now();
+                    let (from, to) = (crate::world::standing(&source), crate::world::standing(&target));
+                    let lag = from.offset.saturating_sub(to.offset);
+                    self.board.update(&self.record.pool, &self.record.shard, |live| {
+                        live.lag_bytes = Some(lag);
+                        live.keys_total = source.keys_total();
+                        live.keys_copied = target.keys_total();
+                    });
+                    match to.role {
+                        Role::Primary => {
+                            return Err(Failure::Failed("the target stopped being a replica".to_owned()));
+                        }
+                        Role::Replica { link_up: true, .. } if to.replid == from.replid && lag <= LAG_MAX => {
+                            return Ok(());
+                        }
+                        Role::Replica { link_up: true, .. } => moving = Instant::now(),
+                        Role::Replica { link_up: false, .. } if is_syncing(&target) => moving = Instant::now(),
+                        Role::Replica { link_up: false, .. } => {}
+                    }
+                    if moving.elapsed() > LINK_DOWN_MAX {
+                        let seconds = LINK_DOWN_MAX.as_secs();
+                        return Err(Failure::Failed(format!("the target's link to the source is down for {seconds} s")));
+                    }
+                    self.waits_for(Some(format!("the copy; {lag} bytes behind")));
+                }
+                (Err(error), _) | (_, Err(error)) => {
+                    if answered.elapsed() > SILENCE_MAX {
+                        return Err(error.into());
+                    }
+                    self.waits_for(Some(error.to_string()));
+                }
+            }
+            self.pause(LOOK).await?;
+        }
+    }
+
+    pub(super) async fn verify_phase(&mut self) -> Result<(), Failure> {
+        let Some(identity) = self.record.identity.clone() else { return self.enter(Phase::Replicate).await };
+        self.waits_for(Some("the comparison".to_owned()));
+        let (source, target) = (self.record.source.clone(), self.record.target.clone());
+        let mut outcome = self.compare(&source, &target).await?;
+        let drifted: Vec<_> = outcome.differences.iter().filter(|found| found.kind == Kind::Ttl).cloned().collect();
+        if !drifted.is_empty() {
+            // 6.2 replicates a time to live, not a time; said again as a time, it is the same on both.
+            let source = self.world.servers.login(&source)?;
+            let repaired = verify::repair_ttls(&source, &drifted, CompareOptions::default().timeout).await;
+            let repaired = repaired.map_err(|error| Failure::Failed(crate::world::one_line(&error)))?;
+            self.record.note(format!("{repaired} expiries had drifted and were made absolute on the source"));
+            if repaired > 0 {
+                outcome = self.compare(&self.record.source, &self.record.target).await?;
+            }
+        }
+        self.waits_for(None);
+        self.record.keys_verified = outcome.keys_compared;
+        self.record.differences = outcome.differences.len() as u64;
+        self.save().await?;
+        if !outcome.is_equal() {
+            return Err(Failure::Failed(unequal(&outcome)));
+        }
+        let from = self.world.servers.standing(&source).await?;
+        let to = self.world.servers.standing(&target).await?;
+        if let Some(what) = identity.broken_by(&from, &to) {
+            self.record.note(format!("verification void: {what}"));
+            return self.enter(Phase::Replicate).await;
+        }
+        if outcome.unsettled.len() > UNSETTLED_MAX {
+            self.record.note(format!("{} keys did not stand still; comparing again", outcome.unsettled.len()));
+            return Ok(());
+        }
+        self.unsettled = outcome.unsettled;
+        self.enter(Phase::Cutover).await
+    }
+
+    /// Compares every key of both servers while writes go on.
+    pub(super) async fn compare(&self, source: &str, target: &str) -> Result<verify::Outcome, Failure> {
+        let (source, target) = (self.world.servers.login(source)?, self.world.servers.login(target)?);
+        let (pool, shard) = (self.record.pool.clone(), self.record.shard.clone());
+        let board = self.board.clone();
+        let progress = move |progress: Progress| {
+            board.update(&pool, &shard, |live| {
+                live.keys_total = progress.keys_total;
+                live.record.keys_verified = progress.keys_compared;
+            });
+        };
+        let comparing = verify::compare(&source, &target, CompareOptions::default(), &progress);
+        let outcome = self.unless_stopped(comparing).await?;
+        outcome.map_err(|error| Failure::Failed(crate::world::one_line(&error)))
+    }
+}
+
+fn is_syncing(seen: &crate::server::Observed) -> bool {
+    match seen.role {
+        crate::server::Role::Replica { sync_in_progress, .. } => sync_in_progress || seen.loading,
+        crate::server::Role::Primary { .. } => false,
+    }
+}
+
+/// Why two servers are not equal, with the first few keys by name.
+pub(super) fn unequal(outcome: &verify::Outcome) -> String {
+    let mut named: Vec<String> = outcome.differences.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+    named.extend(outcome.unverifiable.iter().take(NAMED_MAX).map(|found| format!("{}: {}", found.key, found.why)));
+    named.extend(outcome.functions.iter().take(NAMED_MAX).map(|name| format!("function library {name}")));
+    let count = outcome.differences.len() + outcome.unverifiable.len() + outcome.functions.len();
+    format!("source and target differ in {count} places: {}", named.join("; "))
+}

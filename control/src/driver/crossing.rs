@@ -1,0 +1,436 @@
+//! The nine steps, and their undo.
+//!
+//! ```text
+//!  1 HOLD all      2 pause the loser, winner has O1     3 PREPARE all        4 fence the loser behind the parked guard
+//!  5 winner == O2  6 promote the winner                 7 unpark: +CONTINUE  8 commit      9 SWITCH, RELEASE
+//! ```
+//! Every wait ends at a deadline, and a deadline always undoes. What has been begun is undone in the stated order, the
+//! winner first, and the undo is not over before roles and a probe were read back.
+
+use std::time::{Duration, Instant};
+
+use super::approach::{LAG_MAX, unequal};
+use super::{Driver, Failure, Order};
+use crate::cutover::{
+    CutoverDecision, Identity, Passage, Standing, Step, has_caught_up, is_equal, is_promoted, may_begin,
+};
+use crate::effect::Outcome;
+use crate::journal::{Attempt, CutoverMode, Direction, EffectRecord, FORMAT, GuardPlace, RouteRecord};
+use crate::phase::Phase;
+use crate::verify::{self, CompareOptions};
+use crate::world::build;
+
+/// Attempts of one cutover, when drain or lag ended the ones before.
+const ATTEMPTS_MAX: u32 = 3;
+
+/// Between two attempts.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(1);
+
+/// Between two looks inside a hold.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Longest wait for equality after the fence. Clients are held.
+const EQUAL_PATIENCE: Duration = Duration::from_millis(500);
+
+/// An undo that cannot reach a server opens the gates after this time all the same, and goes on trying.
+const UNDO_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks while the operator has not said CUTOVER.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(super) enum Crossed {
+    /// The journal holds the commit.
+    Committed,
+    /// Undone; the loser never stopped being a primary, so what was verified still holds.
+    Held(Failure),
+    /// Undone after the fence; what was verified must be verified again.
+    Fenced(Failure),
+    /// A rehearsal went as far as it should, and was undone.
+    Rehearsed(Vec<String>),
+}
+
+/// An attempt under way.
+struct Attempting<'a> {
+    passage: &'a Passage,
+    identity: &'a Identity,
+    intended: Vec<EffectRecord>,
+    /// The last step that was begun; what it did is unknown until it is confirmed.
+    begun: Option<Step>,
+    rehearsal: bool,
+    started: Instant,
+}
+
+impl Driver {
+    pub(super) async fn cutover_phase(&mut self) -> Result<(), Failure> {
+        let mut attempts = 0;
+        loop {
+            if self.options.cutover == CutoverMode::Manual && attempts == 0 && !self.wait_for_cutover().await? {
+                return Ok(());
+            }
+            self.go_on()?;
+            let source = self.record.source.clone();
+            self.ensure_snapshot(&source).await?;
+            let passage = self.passage(Direction::Forward).await?;
+            let crossed = self.cross(&passage, false).await?;
+            attempts += 1;
+            match crossed {
+                Crossed::Committed => return Ok(()),
+                Crossed::Rehearsed(_) => {}
+                Crossed::Held(Failure::Passing(why)) if attempts < ATTEMPTS_MAX => {
+                    self.record.note(format!("attempt {} did not get through: {why}", passage.term));
+                    self.pause(BETWEEN_ATTEMPTS).await?;
+                }
+                Crossed::Held(failure @ (Failure::Failed(_) | Failure::Passing(_)))
+                    if self.options.cutover == CutoverMode::Manual =>
+                {
+                    self.complain(failure.to_string());
+                    attempts = 0;
+                }
+                Crossed::Held(failure) => return Err(failure),
+                Crossed::Fenced(Failure::Stopped) => return Err(Failure::Stopped),
+                Crossed::Fenced(failure) => {
+                    self.record.note(format!("attempt {} was undone: {failure}", passage.term));
+                    self.fenced_attempts += 1;
+                    self.record.identity = None;
+                    if matches!(failure, Failure::Passing(_)) && self.fenced_attempts < ATTEMPTS_MAX {
+                        return self.enter(Phase::Verify).await;
+                    }
+                    return Err(failure);
+                }
+            }
+        }
+    }
+
+    /// Waits for CUTOVER; false when the shard has to be verified again first.
+    async fn wait_for_cutover(&mut self) -> Result<bool, Failure> {
+        self.waits_for(Some("UPGRADE CUTOVER".to_owned()));
+        loop {
+            self.go_on()?;
+            let mut wish = self.wish.clone();
+            let order = tokio::select! {
+                order = self.orders.recv() => order,
+                () = tokio::time::sleep(IDLE_LOOK) => None,
+                _ = wish.wait_for(|wish| *wish != super::Wish::Go) => None,
+            };
+            match order {
+                Some(Order::Cutover) => {
+                    self.waits_for(None);
+                    return Ok(true);
+                }
+                Some(Order::Rehearse(answer)) => {
+                    let rehearsed = self.rehearse().await;
+                    let void = matches!(rehearsed, Ok((_, true)));
+                    let _unheard = answer.send(rehearsed.map(|(lines, _)| lines).map_err(|error| error.to_string()));
+                    if void {
+                        self.waits_for(None);
+                        self.enter(Phase::Verify).await?;
+                        return Ok(false);
+                    }
+                }
+                Some(Order::Finalize(answer) | Order::Rollback(_, answer)) => {
+                    let _unheard = answer.send(Err("the shard is not in soak".to_owned()));
+                }
+                None => {
+                    if let Some(what) = self.is_void().await {
+                        self.record.note(format!("verification void: {what}"));
+                        self.waits_for(None);
+                        self.enter(Phase::Verify).await?;
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What makes the verification void, as far as both servers answer.
+    async fn is_void(&self) -> Option<String> {
+        let from = self.world.servers.standing(&self.record.source).await.ok()?;
+        let to = self.world.servers.standing(&self.record.target).await.ok()?;
+        self.board.update(&self.record.pool, &self.record.shard, |live| {
+            live.lag_bytes = Some(from.offset.saturating_sub(to.offset));
+        });
+        self.record.identity.as_ref().and_then(|identity| identity.broken_by(&from, &to))
+    }
+
+    /// Steps 1 to 5, and the undo: fence and unfence are seen to work. True with it: the servers must be verified again.
+    async fn rehearse(&mut self) -> Result<(Vec<String>, bool), Failure> {
+        let fsync = self.world.journal.probe().await?;
+        let passage = self.passage(Direction::Forward).await?;
+        match self.cross(&passage, true).await? {
+            Crossed::Rehearsed(mut lines) => {
+                lines.push(format!("journal fsync: {:.1} ms", fsync.as_secs_f64() * 1_000.0));
+                // Its own histories changed hands twice; a new identity, and a new comparison.
+                self.record.identity = None;
+                Ok((lines, true))
+            }
+            Crossed::Held(failure) | Crossed::Fenced(failure) => Err(failure),
+            Crossed::Committed => Err(Failure::Failed("a rehearsal was committed".to_owned())),
+        }
+    }
+
+    /// The way that the next attempt takes: a new term, an open guard, an epoch that all proxies agree on.
+    pub(super) async fn passage(&mut self, direction: Direction) -> Result<Passage, Failure> {
+        let (pool, shard) = (self.record.pool.clone(), self.record.shard.clone());
+        let census = self.world.proxies.census(&pool, &shard).await.map_err(|error| Failure::Failed(error.to_string()))?;
+        let expected = match direction {
+            Direction::Forward => self.record.epoch,
+            Direction::Back => self.record.epoch + 1,
+        };
+        if census.epoch() != Some(expected) {
+            return Err(Failure::Failed(format!("the proxies do not all stand at epoch {expected} of shard {shard}")));
+        }
+        let term = self.world.journal.next_term(census.term() + 1).await?;
+        let (from, to) = match direction {
+            Direction::Forward => (self.record.source.clone(), self.record.target.clone()),
+            Direction::Back => (self.record.target.clone(), self.record.source.clone()),
+        };
+        let followed = match (direction, &self.record.guard) {
+            (Direction::Forward, _) => forward_place(&self.world, &from)?,
+            (Direction::Back, Some(guard)) => guard.clone(),
+            (Direction::Back, None) => return Err(Failure::Failed("there is no guard".to_owned())),
+        };
+        let from_build = build(&self.world.servers.observe(&from).await?);
+        let to_login = self.world.servers.login(&to)?;
+        let guard = self.world.guards.open(&from, from_build, &to_login, None).await.map_err(Failure::Failed)?;
+        let hold_ms = self.options.hold_max_ms;
+        Ok(Passage { pool, shard, epoch: expected, term, direction, from, to, followed, guard, hold_ms })
+    }
+
+    /// One attempt. Whatever ends it before the commit is undone before this returns.
+    pub(super) async fn cross(&mut self, passage: &Passage, rehearsal: bool) -> Result<Crossed, Failure> {
+        let identity = match passage.direction {
+            Direction::Forward => self.record.identity.clone(),
+            Direction::Back => None,
+        };
+        let from = self.world.servers.standing(&passage.from).await?;
+        let to = self.world.servers.standing(&passage.to).await?;
+        let identity = identity.unwrap_or_else(|| Identity::of(&from, &to));
+        match may_begin(&identity, &from, &to, LAG_MAX) {
+            CutoverDecision::Go { .. } => {}
+            CutoverDecision::NoGo(waiting) => return Ok(Crossed::Held(Failure::Passing(waiting.to_string()))),
+            CutoverDecision::Abort(reason) => return Ok(Crossed::Fenced(Failure::Failed(reason.to_string()))),
+        }
+        self.record.attempt = Some(Attempt {
+            term: passage.term,
+            direction: passage.direction,
+            epoch: passage.epoch,
+            guard: Some(passage.guard.clone()),
+            rehearsal,
+            committed_offset: None,
+        });
+        let stats = self.world.proxies.stats(&passage.pool, &passage.shard).await;
+        self.record.p99_before_us = Some(stats.latency_p99_us);
+        let instances = self.world.proxies.census(&passage.pool, &passage.shard).await;
+        let instances = instances.map_err(|error| Failure::Failed(error.to_string()))?.instances;
+        let intended = self.performer.intend(&self.record, passage.effects()).await?;
+        self.show_by_hand(Some(passage));
+        let mut attempting =
+            Attempting { passage, identity: &identity, intended, begun: None, rehearsal, started: Instant::now() };
+        let failure = match self.steps(&mut attempting, &instances).await {
+            Ok(None) => return Ok(Crossed::Committed),
+            Ok(Some(lines)) => {
+                self.undo(passage, attempting.begun).await?;
+                return Ok(Crossed::Rehearsed(lines));
+            }
+            Err(failure) => failure,
+        };
+        tracing::warn!(shard = %passage.shard, term = passage.term, %failure, "undo the attempt");
+        self.undo(passage, attempting.begun).await?;
+        Ok(if attempting.begun >= Some(Step::Fence) { Crossed::Fenced(failure) } else { Crossed::Held(failure) })
+    }
+
+    /// Steps 1 to 8. `None` when committed; lines when a rehearsal has come to its end.
+    async fn steps(
+        &mut self,
+        attempt: &mut Attempting<'_>,
+        instances: &crate::proxies::Instances,
+    ) -> Result<Option<Vec<String>>, Failure> {
+        let passage = attempt.passage;
+        let drained = self.step(attempt, Step::Hold).await?;
+        let lease = attempt.started + Duration::from_millis(passage.hold_ms);
+        let Outcome::Stands(paused) = self.step(attempt, Step::Pause).await? else { return Err(no_standing()) };
+        self.until(&passage.to, lease, |to| has_caught_up(attempt.identity, &paused, to)).await?;
+        let caught_up = attempt.started.elapsed();
+        self.compare_unsettled(passage).await?;
+        let seen = self.world.proxies.census(&passage.pool, &passage.shard).await;
+        if seen.map_err(|error| Failure::Failed(error.to_string()))?.instances != *instances {
+            return Err(Failure::Failed("a proxy came, went or was restarted during the hold".to_owned()));
+        }
+        self.step(attempt, Step::Prepare).await?;
+        self.go_on()?;
+        let Outcome::Stands(fenced) = self.step(attempt, Step::Fence).await? else { return Err(no_standing()) };
+        let equal_by = Instant::now() + EQUAL_PATIENCE;
+        let offset = self.until(&passage.to, equal_by, |to| is_equal(attempt.identity, &fenced, to)).await?;
+        if attempt.rehearsal {
+            return Ok(Some(rehearsal_lines(&drained, caught_up, attempt.started.elapsed(), offset)));
+        }
+        self.go_on()?;
+        let Outcome::Stands(promoted) = self.step(attempt, Step::Promote).await? else { return Err(no_standing()) };
+        match is_promoted(attempt.identity, &fenced, &promoted) {
+            CutoverDecision::Go { .. } => {}
+            CutoverDecision::NoGo(waiting) => return Err(Failure::Passing(waiting.to_string())),
+            CutoverDecision::Abort(reason) => return Err(Failure::Failed(reason.to_string())),
+        }
+        self.step(attempt, Step::Unpark).await?;
+        self.stage_commit(passage, offset).await?;
+        self.step(attempt, Step::Commit).await?;
+        self.committed(passage, offset);
+        Ok(None)
+    }
+
+    async fn step(&mut self, attempt: &mut Attempting<'_>, step: Step) -> Result<Outcome, Failure> {
+        attempt.begun = Some(step);
+        let Some(intended) = attempt.intended.get(step as usize) else { return Err(no_standing()) };
+        Ok(self.performer.act(intended).await?)
+    }
+
+    /// Looks at a server until the evidence says go, or that it never will, or the deadline says no.
+    async fn until(
+        &self,
+        server: &str,
+        deadline: Instant,
+        decide: impl Fn(&Standing) -> CutoverDecision,
+    ) -> Result<u64, Failure> {
+        loop {
+            let standing = self.world.servers.standing(server).await?;
+            match decide(&standing) {
+                CutoverDecision::Go { offset } => return Ok(offset),
+                CutoverDecision::Abort(reason) => return Err(Failure::Failed(reason.to_string())),
+                CutoverDecision::NoGo(waiting) if Instant::now() >= deadline => {
+                    return Err(Failure::Passing(format!("not in time: {waiting}")));
+                }
+                CutoverDecision::NoGo(_) => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
+    /// Keys that never stood still stand still now.
+    async fn compare_unsettled(&self, passage: &Passage) -> Result<(), Failure> {
+        if self.unsettled.is_empty() || passage.direction == Direction::Back {
+            return Ok(());
+        }
+        let (from, to) = (self.world.servers.login(&passage.from)?, self.world.servers.login(&passage.to)?);
+        let options = CompareOptions::default().inside_hold();
+        let outcome = verify::compare_keys(&from, &to, &self.unsettled, options).await;
+        let outcome = outcome.map_err(|error| Failure::Failed(crate::world::one_line(&error)))?;
+        if !outcome.is_equal() {
+            return Err(Failure::Failed(unequal(&outcome)));
+        }
+        if !outcome.unsettled.is_empty() {
+            return Err(Failure::Passing(format!("{} keys change inside the hold", outcome.unsettled.len())));
+        }
+        Ok(())
+    }
+
+    /// What the journal holds once step 8 is done.
+    async fn stage_commit(&mut self, passage: &Passage, offset: u64) -> Result<(), Failure> {
+        let known = self.world.journal.route(&passage.pool, &passage.shard).await?;
+        let mut retired = known.map(|route| route.retired).unwrap_or_default();
+        retired.retain(|url| *url != passage.to && *url != passage.from);
+        retired.push(passage.from.clone());
+        let route = RouteRecord {
+            v: FORMAT,
+            pool: passage.pool.clone(),
+            shard: passage.shard.clone(),
+            epoch: passage.epoch + 1,
+            url: passage.to.clone(),
+            retired,
+        };
+        let mut record = self.record.clone();
+        commit_into(&mut record, passage, offset);
+        self.performer.effects().stage(record, route);
+        Ok(())
+    }
+
+    fn committed(&mut self, passage: &Passage, offset: u64) {
+        tracing::info!(shard = %passage.shard, term = passage.term, offset, to = %passage.to, "committed");
+        commit_into(&mut self.record, passage, offset);
+        self.show();
+    }
+
+    /// Undoes what was begun. Over when roles and a probe were read back and the gates are open, and not before.
+    pub(super) async fn undo(&mut self, passage: &Passage, begun: Option<Step>) -> Result<(), Failure> {
+        let started = Instant::now();
+        if begun >= Some(Step::Fence) {
+            let mut released = false;
+            loop {
+                let undone = match self.perform(passage.demote()).await {
+                    Ok(_) => self.perform(passage.unfence()).await,
+                    Err(error) => Err(error),
+                };
+                let Err(error) = undone else { break };
+                self.complain(format!("undo attempt {}: {error}", passage.term));
+                if started.elapsed() > UNDO_PATIENCE && !released {
+                    // Nobody is routed to the server that was to take over: what waits is told the truth by the other.
+                    released = self.perform(passage.release_back()).await.is_ok();
+                }
+                self.pause_after_commit(super::stop::RETRY).await?;
+            }
+        } else if begun >= Some(Step::Pause)
+            && let Ok(mut server) = self.world.servers.hold(&passage.from).await
+        {
+            // The pause ends by itself; this only spares its clients the rest of it.
+            let _expires = server.unpause().await;
+        }
+        if begun.is_some() {
+            self.release_until_open(passage).await?;
+        }
+        self.world.guards.close(&passage.from).await;
+        self.record.attempt = None;
+        self.show_by_hand(None);
+        self.save().await
+    }
+
+    /// A proxy that does not answer cannot be told; it is told again until it does, or until it lost its memory of the term.
+    async fn release_until_open(&mut self, passage: &Passage) -> Result<(), Failure> {
+        let started = Instant::now();
+        loop {
+            let Err(error) = self.perform(passage.release_back()).await else { return Ok(()) };
+            self.complain(format!("release after attempt {}: {error}", passage.term));
+            if started.elapsed() > UNDO_PATIENCE {
+                return Ok(());
+            }
+            self.pause_after_commit(super::stop::RETRY).await?;
+        }
+    }
+}
+
+/// What a commit changes in a shard's record.
+fn commit_into(record: &mut crate::journal::ShardRecord, passage: &Passage, offset: u64) {
+    record.phase = match passage.direction {
+        Direction::Forward => Phase::Committed,
+        Direction::Back => Phase::RolledBack,
+    };
+    record.error = None;
+    record.guard = Some(passage.guard.clone());
+    if let Some(attempt) = record.attempt.as_mut() {
+        attempt.committed_offset = Some(offset);
+    }
+}
+
+/// Where a target dials its source.
+pub(crate) fn forward_place(world: &crate::world::World, source: &str) -> Result<GuardPlace, Failure> {
+    let login = world.servers.login(source)?;
+    Ok(GuardPlace { host: login.host, port: login.port })
+}
+
+/// What a rehearsal saw, for a person.
+fn rehearsal_lines(drained: &Outcome, caught_up: Duration, whole: Duration, offset: u64) -> Vec<String> {
+    let waited_us = match drained {
+        Outcome::Proxies { waited_us, .. } => *waited_us,
+        _ => 0,
+    };
+    let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
+    vec![
+        format!("drained in {:.1} ms", Duration::from_micros(waited_us).as_secs_f64() * 1_000.0),
+        format!("caught up after {:.1} ms", ms(caught_up)),
+        format!("fenced, equal at offset {offset}, after {:.1} ms", ms(whole)),
+        format!("predicted gap: {:.0} ms", ms(whole) * 1.5),
+    ]
+}
+
+fn no_standing() -> Failure {
+    Failure::Failed("an effect did not say what it saw".to_owned())
+}

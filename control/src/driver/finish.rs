@@ -1,0 +1,203 @@
+//! The ends: aborted, finalized, rolled back.
+
+use super::crossing::Crossed;
+use super::{Driver, Failure};
+use crate::effect::Effect;
+use crate::guard::{ForeignKey, GuardState};
+use crate::journal::Direction;
+use crate::phase::Phase;
+use crate::status::WayBack;
+use crate::verify::{Kind, KeyRef};
+
+/// Attempts of one rollback, when drain or lag ended the ones before.
+const ATTEMPTS_MAX: u32 = 3;
+
+impl Driver {
+    /// Ends an upgrade before its commit. The shard never left its source; the target is left fenced, so that it can be
+    /// used again. What cannot be put back because a server does not answer is named.
+    pub(super) async fn abort(&mut self, failure: &Failure) {
+        tracing::warn!(pool = %self.record.pool, shard = %self.record.shard, %failure, "abort");
+        self.waits_for(None);
+        let by_hand = self.abort_lines();
+        for (side, server) in [("target", self.record.target.clone()), ("source", self.record.source.clone())] {
+            if self.record.armed.is_empty() {
+                break;
+            }
+            if side == "target"
+                && let Err(error) = self.perform(Effect::Retire { server: server.clone() }).await
+            {
+                self.record.note(format!("the target was not left fenced: {error}"));
+            }
+            if let Err(error) = self.disarm(side, server).await {
+                self.record.note(format!("the settings of the {side} were not put back: {error}"));
+            }
+        }
+        self.world.guards.close(&self.record.source).await;
+        self.remember_retired().await;
+        self.record.error = Some(failure.to_string());
+        self.board.update(&self.record.pool, &self.record.shard, |live| live.by_hand = by_hand);
+        while let Err(error) = self.enter(Phase::Aborted).await {
+            tracing::error!(%error, "the abort is done, but the journal does not take it");
+            if self.pause_after_commit(super::stop::RETRY).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// What a person would type to be sure of the same.
+    fn abort_lines(&self) -> Vec<String> {
+        vec![
+            format!("redis-cli -u {} REPLICAOF NO ONE", self.record.source),
+            format!("redis-cli -u {} CLIENT UNPAUSE", self.record.source),
+            format!("redis-cli -u {} REPLICAOF NO ONE", self.record.target),
+        ]
+    }
+
+    /// The target may be used again although it holds data: it is ours.
+    async fn remember_retired(&self) {
+        let (pool, shard) = (&self.record.pool, &self.record.shard);
+        let known = self.world.journal.route(pool, shard).await.ok().flatten();
+        let mut route = known.unwrap_or_else(|| crate::journal::RouteRecord {
+            v: crate::journal::FORMAT,
+            pool: pool.clone(),
+            shard: shard.clone(),
+            epoch: self.record.epoch,
+            url: self.record.source.clone(),
+            retired: Vec::new(),
+        });
+        if self.record.armed.is_empty() || route.retired.contains(&self.record.target) {
+            return;
+        }
+        route.retired.push(self.record.target.clone());
+        if let Err(error) = self.world.journal.commit(self.record.clone(), route).await {
+            tracing::warn!(%error, "the target will not be known as retired");
+        }
+    }
+
+    /// Gives a server the settings back that arming changed. The loser of an upgrade stays as it is.
+    async fn disarm(&mut self, side: &str, server: String) -> Result<(), Failure> {
+        let Some(settings) = self.record.armed.get(side).cloned() else { return Ok(()) };
+        if settings.is_empty() {
+            return Ok(());
+        }
+        self.perform(Effect::Disarm { server, settings }).await?;
+        self.record.armed.remove(side);
+        Ok(())
+    }
+
+    /// Closes the way back: the source stays fenced, and the target gets its own settings.
+    pub(super) async fn finalize(&mut self) -> Result<(), Failure> {
+        let (source, target) = (self.record.source.clone(), self.record.target.clone());
+        if let Err(error) = self.perform(Effect::Retire { server: source.clone() }).await {
+            // A source that is gone serves nobody; one that comes back follows a guard that is closed.
+            self.record.note(format!("the source was not told that it is retired: {error}"));
+        }
+        self.world.guards.close(&source).await;
+        self.disarm("target", target).await?;
+        self.enter(Phase::Finalized).await
+    }
+
+    /// Whether a rollback may begin now.
+    pub(super) async fn may_roll_back(&self, accept_loss: Option<u64>) -> Result<(), String> {
+        let way = self.way_back().await;
+        way.allows(accept_loss)
+    }
+
+    /// The nine steps the other way, after a snapshot of the target and a comparison.
+    pub(super) async fn roll_back(&mut self, accept_loss: Option<u64>) -> Result<(), Failure> {
+        let target = self.record.target.clone();
+        self.ensure_snapshot(&target).await?;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            self.compare_for_rollback(accept_loss).await?;
+            self.may_roll_back(accept_loss).await.map_err(Failure::Failed)?;
+            let mut before = self.record.attempt.clone();
+            let passage = self.passage(Direction::Back).await?;
+            let crossed = self.cross(&passage, false).await?;
+            match crossed {
+                Crossed::Committed => {
+                    self.publish(&passage).await?;
+                    return self.settle_rollback().await;
+                }
+                Crossed::Held(failure) | Crossed::Fenced(failure) => {
+                    // The undo forgets its attempt; the one that was committed forward is still the truth.
+                    self.record.attempt = before.take();
+                    self.save().await?;
+                    match failure {
+                        Failure::Passing(why) if attempts < ATTEMPTS_MAX => {
+                            self.record.note(format!("rollback attempt {} did not get through: {why}", passage.term));
+                            self.pause_after_commit(super::stop::RETRY).await?;
+                        }
+                        other => return Err(other),
+                    }
+                }
+                Crossed::Rehearsed(_) => return Err(Failure::Failed("a rollback is not rehearsed".to_owned())),
+            }
+        }
+    }
+
+    /// The target stays fenced and follows nobody; the source gets its settings back.
+    pub(super) async fn settle_rollback(&mut self) -> Result<(), Failure> {
+        let (source, target) = (self.record.source.clone(), self.record.target.clone());
+        let scripts = Effect::CarryScripts { pool: self.record.pool.clone(), target: source.clone() };
+        if let Err(error) = self.perform(scripts).await {
+            self.record.note(format!("scripts were not loaded on the source: {error}"));
+        }
+        if let Err(error) = self.perform(Effect::Retire { server: target.clone() }).await {
+            self.record.note(format!("the target was not told that it is retired: {error}"));
+        }
+        self.world.guards.close(&target).await;
+        self.world.guards.close(&source).await;
+        self.disarm("source", source).await?;
+        let stats = self.world.proxies.stats(&self.record.pool, &self.record.shard).await;
+        self.record.hold_ms = Some(std::time::Duration::from_micros(stats.longest_gap_us).as_secs_f64() * 1_000.0);
+        self.save().await
+    }
+
+    /// Differences are allowed only on the keys whose loss was accepted, or where only an expiry drifted on 6.2.
+    async fn compare_for_rollback(&mut self, accept_loss: Option<u64>) -> Result<(), Failure> {
+        let (from, to) = (self.record.target.clone(), self.record.source.clone());
+        let mut outcome = self.compare(&from, &to).await?;
+        if accept_loss.is_some() {
+            let seen = self.world.guards.seen(&self.record.source).await;
+            let foreign = seen.map(|seen| seen.foreign).unwrap_or_default();
+            let named = |key: &KeyRef, db| foreign.keys.contains(&ForeignKey { db, key: key.key.clone() });
+            let lost = |key: &KeyRef| !foreign.whole || named(key, Some(key.db)) || named(key, None);
+            outcome.differences.retain(|found| !lost(&found.key));
+            outcome.unverifiable.retain(|found| !lost(&found.key));
+            outcome.functions.clear();
+        }
+        let expiries = outcome.differences.iter().filter(|found| found.kind == Kind::Ttl).count();
+        if expiries > 0 && expiries == outcome.differences.len() {
+            self.record.note(format!("{expiries} expiries differ on the source by more than the tolerance"));
+            outcome.differences.clear();
+        }
+        self.record.keys_verified = outcome.keys_compared;
+        self.record.differences = outcome.differences.len() as u64;
+        if outcome.is_equal() {
+            return Ok(());
+        }
+        Err(Failure::Failed(super::approach::unequal(&outcome)))
+    }
+
+    /// The way back as it is true now.
+    pub(super) async fn way_back(&self) -> WayBack {
+        let Some(seen) = self.world.guards.seen(&self.record.source).await else {
+            return WayBack::Gone("the guard is not running".to_owned());
+        };
+        match seen.state {
+            GuardState::Following { .. } if seen.foreign.is_exact() => WayBack::Exact,
+            // Where not all could be named, commands are counted: the loss is never said to be smaller than it is.
+            GuardState::Following { .. } => {
+                let named = seen.foreign.keys.len() as u64;
+                WayBack::ExceptKeys(if seen.foreign.whole { named } else { named.max(seen.foreign.count) })
+            }
+            GuardState::Refused { why } => WayBack::Gone(why),
+            GuardState::Lost { why } => WayBack::Unknown(why),
+            GuardState::Idle | GuardState::Parked { .. } | GuardState::Asking => {
+                WayBack::Unknown("the source is connecting".to_owned())
+            }
+        }
+    }
+}

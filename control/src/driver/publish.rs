@@ -1,0 +1,122 @@
+//! After the commit: every proxy is told the new route, then all gates open. Forward only.
+//!
+//! A proxy that does not answer is told again and again. The others do not wait for it longer than `SWITCH_PATIENCE`: the
+//! server that it still routes to is fenced, so its writes are refused there and nowhere else.
+
+use std::time::{Duration, Instant};
+
+use super::{Driver, Failure};
+use crate::cutover::{Passage, Step};
+use crate::effect::{Effect, Gate};
+use crate::journal::{Direction, now_ms};
+use crate::phase::Phase;
+use crate::proxies::{GateCode, ProxyError};
+
+/// How long all proxies stay held for one that does not answer SWITCH.
+const SWITCH_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A lease for a proxy that forgot its hold and is told the whole sequence again. Milliseconds.
+const LATE_LEASE_MS: u64 = 1_000;
+
+impl Driver {
+    pub(super) async fn publish_phase(&mut self) -> Result<(), Failure> {
+        let passage = self.committed_passage(Direction::Forward)?;
+        self.publish(&passage).await?;
+        let stats = self.world.proxies.stats(&passage.pool, &passage.shard).await;
+        self.record.hold_ms = Some(Duration::from_micros(stats.longest_gap_us).as_secs_f64() * 1_000.0);
+        self.record.soak_since_ms = Some(now_ms());
+        self.show_by_hand(None);
+        self.enter(Phase::Soak).await
+    }
+
+    /// The passage that the journal says was committed.
+    pub(super) fn committed_passage(&self, direction: Direction) -> Result<Passage, Failure> {
+        let record = &self.record;
+        let nothing = || Failure::Failed("the journal's commit names no attempt".to_owned());
+        let attempt = record.attempt.as_ref().ok_or_else(nothing)?;
+        let guard = attempt.guard.clone().ok_or_else(nothing)?;
+        let (from, to) = match direction {
+            Direction::Forward => (record.source.clone(), record.target.clone()),
+            Direction::Back => (record.target.clone(), record.source.clone()),
+        };
+        Ok(Passage {
+            pool: record.pool.clone(),
+            shard: record.shard.clone(),
+            epoch: attempt.epoch,
+            term: attempt.term,
+            direction,
+            followed: super::forward_place(&self.world, &from)?,
+            from,
+            to,
+            guard,
+            hold_ms: self.options.hold_max_ms,
+        })
+    }
+
+    /// SWITCH and RELEASE, until every proxy stands open at the new epoch.
+    pub(super) async fn publish(&mut self, passage: &Passage) -> Result<(), Failure> {
+        let started = Instant::now();
+        loop {
+            match self.perform(passage.effect(Step::Switch)).await {
+                Ok(_) => break,
+                Err(error) if self.is_published(passage).await => {
+                    tracing::debug!(%error, "the proxies stand at the new epoch already");
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.complain(format!("publish the route: {error}"));
+                    self.catch_up_laggards(passage).await;
+                    if started.elapsed() > SWITCH_PATIENCE {
+                        break;
+                    }
+                }
+            }
+            self.pause_after_commit(super::stop::RETRY).await?;
+        }
+        loop {
+            let released = self.perform(passage.effect(Step::Release)).await;
+            if released.is_ok() || self.is_published(passage).await {
+                self.record.error = None;
+                return Ok(());
+            }
+            if let Err(error) = released {
+                self.complain(format!("publish the route: {error}"));
+            }
+            let _each_on_its_own = self.perform(passage.effect(Step::Switch)).await;
+            self.catch_up_laggards(passage).await;
+            self.pause_after_commit(super::stop::RETRY).await?;
+        }
+    }
+
+    /// True when every proxy answers that it stands open at the new epoch.
+    async fn is_published(&self, passage: &Passage) -> bool {
+        let census = self.world.proxies.census(&passage.pool, &passage.shard).await;
+        census.is_ok_and(|census| {
+            census.gates.iter().all(|(_, epoch, gate, _)| *epoch == passage.epoch + 1 && gate == "open")
+        })
+    }
+
+    /// A proxy that was restarted between HOLD and SWITCH has no hold of this term: it is held, prepared and switched on
+    /// its own. The others refuse all three, which changes nothing there.
+    async fn catch_up_laggards(&mut self, passage: &Passage) {
+        let gate = Gate {
+            pool: passage.pool.clone(),
+            shard: passage.shard.clone(),
+            epoch: passage.epoch,
+            term: passage.term,
+        };
+        let answers = self.world.proxies.switch(&gate, &passage.to).await;
+        let forgot = |answer: &Result<_, ProxyError>| {
+            matches!(answer, Err(ProxyError::Refused { code: GateCode::NotHeld, .. }))
+        };
+        if !answers.iter().any(forgot) {
+            return;
+        }
+        let hold = Effect::Hold { gate: gate.clone(), lease_ms: LATE_LEASE_MS };
+        for effect in [hold, Effect::Prepare { gate }, passage.effect(Step::Switch)] {
+            if let Err(error) = self.perform(effect).await {
+                tracing::debug!(%error, "catch up a proxy");
+            }
+        }
+    }
+}

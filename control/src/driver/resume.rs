@@ -1,0 +1,199 @@
+//! After a restart of control: what the servers and proxies say is so, and the journal says which way.
+
+use std::time::Duration;
+
+use super::{Driver, Failure};
+use crate::cutover::{Passage, Step};
+use crate::effect::Effect;
+use crate::journal::{Attempt, Direction, GuardPlace, RouteRecord};
+use crate::phase::Phase;
+use crate::recovery::{Found, Way, decide};
+use crate::status::WayBack;
+use crate::world::{World, build};
+
+/// Between two looks at servers that do not answer, or that a person has to mend.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+impl Driver {
+    /// Brings the shard to a state from which its phase can go on.
+    pub(crate) async fn resume(&mut self) {
+        loop {
+            match self.try_resume().await {
+                Ok(()) => return,
+                Err(Failure::Stopped) => return,
+                Err(failure) => self.complain(format!("recovery: {failure}")),
+            }
+            if self.pause_after_commit(ASK_AGAIN).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn try_resume(&mut self) -> Result<(), Failure> {
+        match (self.record.phase, self.record.attempt.clone()) {
+            (Phase::Cutover | Phase::Committed, Some(attempt)) => self.resume_attempt(&attempt).await,
+            (Phase::Soak, Some(attempt)) if attempt.direction == Direction::Back && attempt.committed_offset.is_none() => {
+                self.reopen_guard().await?;
+                self.resume_attempt(&attempt).await
+            }
+            (Phase::Soak, _) => self.reopen_guard().await,
+            (
+                Phase::Plan
+                | Phase::Snapshot
+                | Phase::Replicate
+                | Phase::Verify
+                | Phase::Cutover
+                | Phase::Committed
+                | Phase::Finalized
+                | Phase::RolledBack
+                | Phase::Aborted,
+                _,
+            ) => Ok(()),
+        }
+    }
+
+    async fn resume_attempt(&mut self, attempt: &Attempt) -> Result<(), Failure> {
+        let passage = self.interrupted(attempt)?;
+        self.show_by_hand(Some(&passage));
+        let census = self.world.proxies.census(&passage.pool, &passage.shard).await;
+        let census = census.map_err(|error| Failure::Failed(error.to_string()))?;
+        let from = self.world.servers.standing(&passage.from).await.ok();
+        let to = self.world.servers.standing(&passage.to).await.ok();
+        let found = Found {
+            from: from.as_ref(),
+            to: to.as_ref(),
+            committed: attempt.committed_offset.is_some(),
+            any_switched: census.gates.iter().any(|(_, epoch, _, _)| *epoch > passage.epoch),
+        };
+        let way = decide(&found);
+        tracing::info!(shard = %passage.shard, term = passage.term, ?way, "recover an attempt");
+        match way {
+            Way::Undo => self.undo_interrupted(&passage).await,
+            Way::Forward => self.reopen_guard().await,
+            Way::FenceAndForward => {
+                self.reopen_guard().await?;
+                let guard = self.record.guard.clone().unwrap_or(passage.guard);
+                self.record.note("the source had come back as a primary and was fenced again");
+                self.perform(Effect::Fence { server: passage.from, guard }).await.map(drop)
+            }
+            Way::PromoteAndForward => {
+                self.perform(Effect::Promote { server: passage.to }).await?;
+                self.reopen_guard().await
+            }
+            Way::AskAgain => Err(Failure::Failed("the servers do not answer".to_owned())),
+            Way::Person(why) => Err(Failure::Failed(format!("{why} Nothing was changed; see by_hand"))),
+        }
+    }
+
+    /// Everything is taken as begun: the undo is idempotent.
+    async fn undo_interrupted(&mut self, passage: &Passage) -> Result<(), Failure> {
+        self.record.identity = None;
+        self.undo(passage, Some(Step::Unpark)).await?;
+        self.record.note(format!("attempt {} was interrupted and undone", passage.term));
+        match (passage.direction, self.record.phase) {
+            (Direction::Forward, Phase::Cutover) => self.enter(Phase::Verify).await,
+            (Direction::Forward, _) => {
+                // The commit was reported as failed and undone, and had reached the disk: the servers are right.
+                self.record.phase = Phase::Verify;
+                let route = RouteRecord {
+                    v: crate::journal::FORMAT,
+                    pool: passage.pool.clone(),
+                    shard: passage.shard.clone(),
+                    epoch: passage.epoch,
+                    url: passage.from.clone(),
+                    retired: vec![passage.to.clone()],
+                };
+                self.world.journal.commit(self.record.clone(), route).await?;
+                self.show();
+                Ok(())
+            }
+            (Direction::Back, _) => {
+                // The gate's guard was closed with the undo of the attempt; the way back goes on through its own.
+                self.reopen_guard().await
+            }
+        }
+    }
+
+    /// The passage of an attempt that another process began.
+    fn interrupted(&self, attempt: &Attempt) -> Result<Passage, Failure> {
+        let record = &self.record;
+        let (from, to) = match attempt.direction {
+            Direction::Forward => (record.source.clone(), record.target.clone()),
+            Direction::Back => (record.target.clone(), record.source.clone()),
+        };
+        let followed = match attempt.direction {
+            Direction::Forward => super::forward_place(&self.world, &from)?,
+            Direction::Back => {
+                record.guard.clone().ok_or_else(|| Failure::Failed("the journal names no guard".to_owned()))?
+            }
+        };
+        let guard = attempt.guard.clone().unwrap_or_else(|| followed.clone());
+        Ok(Passage {
+            pool: record.pool.clone(),
+            shard: record.shard.clone(),
+            epoch: attempt.epoch,
+            term: attempt.term,
+            direction: attempt.direction,
+            from,
+            to,
+            followed,
+            guard,
+            hold_ms: self.options.hold_max_ms,
+        })
+    }
+
+    /// The guard of the way back listens again, where the source looks for it if that is possible.
+    async fn reopen_guard(&mut self) -> Result<(), Failure> {
+        let (source, target) = (self.record.source.clone(), self.record.target.clone());
+        let wanted = self.record.guard.clone();
+        let source_build = match self.world.servers.observe(&source).await {
+            Ok(seen) => build(&seen),
+            Err(error) => {
+                let way = WayBack::Unknown(error.to_string());
+                self.board.update(&self.record.pool, &self.record.shard, |live| live.way_back = Some(way));
+                return Err(error.into());
+            }
+        };
+        let login = self.world.servers.login(&target)?;
+        let place: GuardPlace =
+            self.world.guards.open(&source, source_build, &login, wanted.as_ref()).await.map_err(Failure::Failed)?;
+        if let Some(earlier) = self.record.foreign.clone() {
+            self.world.guards.remember(&source, earlier).await;
+        }
+        if wanted.as_ref() != Some(&place) {
+            // The old port is taken: the source is told where the guard is now. It is a replica before and after.
+            self.perform(Effect::Demote { server: source.clone(), primary: place.clone() }).await?;
+            self.record.guard = Some(place);
+            self.save().await?;
+        }
+        self.world.guards.unpark(&source).await;
+        Ok(())
+    }
+}
+
+/// Proxies that an attempt left held, of shards where no attempt is open: they are switched or released to where the
+/// journal says that the shard is.
+pub(crate) async fn bring_proxies_home(world: &World, route: &RouteRecord) {
+    let Ok(census) = world.proxies.census(&route.pool, &route.shard).await else { return };
+    for (instance, epoch, state, term) in &census.gates {
+        let gate = |epoch: u64| crate::effect::Gate {
+            pool: route.pool.clone(),
+            shard: route.shard.clone(),
+            epoch,
+            term: *term,
+        };
+        match state.as_str() {
+            "prepared" if epoch + 1 == route.epoch => {
+                tracing::info!(%instance, shard = %route.shard, "switch a proxy that missed it");
+                let _each_answers_for_itself = world.proxies.switch(&gate(*epoch), &route.url).await;
+                let _each_answers_for_itself = world.proxies.release(&gate(route.epoch)).await;
+            }
+            "prepared" | "switched" | "held" if *epoch == route.epoch => {
+                tracing::info!(%instance, shard = %route.shard, "release a proxy");
+                let _each_answers_for_itself = world.proxies.release(&gate(*epoch)).await;
+            }
+            "open" if *epoch == route.epoch => {}
+            _ => tracing::warn!(%instance, shard = %route.shard, epoch, state, "a proxy stands where the journal does not"),
+        }
+    }
+}

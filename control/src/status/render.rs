@@ -1,0 +1,133 @@
+//! STATUS as INFO-like text and as JSON, and REPORT.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::Live;
+use crate::journal::UpgradeRecord;
+use crate::phase::{Phase, pool_phase};
+
+fn name(phase: Option<Phase>) -> &'static str {
+    phase.map_or("none", Phase::name)
+}
+
+fn phase_of(shards: &[Live]) -> Option<Phase> {
+    pool_phase(shards.iter().map(|live| live.record.phase))
+}
+
+fn error_of(shards: &[Live]) -> Option<String> {
+    shards.iter().find_map(|live| {
+        let error = live.record.error.as_ref()?;
+        Some(format!("shard {}: {error}", live.record.shard))
+    })
+}
+
+/// One pool as the contract's JSON document.
+pub(crate) fn as_json(pool: &str, shards: &[Live]) -> Value {
+    let rows: Vec<Value> = shards.iter().map(shard_json).collect();
+    json!({ "pool": pool, "phase": name(phase_of(shards)), "shards": rows, "error": error_of(shards) })
+}
+
+fn shard_json(live: &Live) -> Value {
+    let record = &live.record;
+    let moved = matches!(record.phase, Phase::Committed | Phase::Soak | Phase::Finalized);
+    let attempt_term = record.attempt.as_ref().map(|attempt| attempt.term);
+    let epoch = record.epoch + u64::from(moved) + if record.phase == Phase::RolledBack { 2 } else { 0 };
+    json!({
+        "shard": record.shard,
+        "phase": record.phase.name(),
+        "epoch": epoch,
+        "term": attempt_term,
+        "source": record.source,
+        "target": record.target,
+        "link": "native",
+        "lag_bytes": live.lag_bytes,
+        "keys_total": live.keys_total,
+        "keys_copied": live.keys_copied,
+        "keys_verified": record.keys_verified,
+        "differences": record.differences,
+        "snapshot": record.snapshot.as_ref().map(|snapshot| snapshot.id.clone()),
+        "hold_ms": record.hold_ms,
+        "way_back": live.way_back.as_ref().map(ToString::to_string),
+        "way_back_reason": live.way_back.as_ref().and_then(|way| way.reason().map(str::to_owned)),
+        "waiting": live.waiting,
+        "rolling_back": live.rolling_back,
+        "warnings": live.warnings,
+        "by_hand": live.by_hand,
+        "error": record.error,
+    })
+}
+
+/// One pool in INFO's form.
+pub(crate) fn as_text(pool: &str, shards: &[Live]) -> String {
+    let mut out = String::new();
+    let mut line = |field: &str, value: &str| {
+        let _infallible = write!(out, "{field}:{}\r\n", value.replace(['\r', '\n'], " "));
+    };
+    line("pool", pool);
+    line("phase", name(phase_of(shards)));
+    line("error", &error_of(shards).unwrap_or_default());
+    line("shards", &shards.len().to_string());
+    for live in shards {
+        let Value::Object(fields) = shard_json(live) else { continue };
+        let shard = &live.record.shard;
+        for (field, value) in fields {
+            if field == "shard" {
+                continue;
+            }
+            let text = match value {
+                Value::Null => String::new(),
+                Value::String(text) => text,
+                Value::Array(items) => {
+                    items.iter().map(|item| item.as_str().unwrap_or_default()).collect::<Vec<_>>().join(" | ")
+                }
+                other => other.to_string(),
+            };
+            line(&format!("{shard}.{field}"), &text);
+        }
+    }
+    out
+}
+
+/// Everything worth keeping about a pool's upgrades, as JSON.
+pub(crate) fn report(pool: &str, shards: &[Live], upgrades: &[UpgradeRecord]) -> Value {
+    let rows: Vec<Value> = shards
+        .iter()
+        .map(|live| {
+            let record = &live.record;
+            json!({
+                "shard": record.shard,
+                "phase": record.phase.name(),
+                "upgrade": record.upgrade,
+                "source": record.source,
+                "target": record.target,
+                "snapshot": record.snapshot,
+                "keys_verified": record.keys_verified,
+                "differences": record.differences,
+                "hold_ms": record.hold_ms,
+                "way_back": live.way_back.as_ref().map(ToString::to_string),
+                "attempt": record.attempt,
+                "notes": record.notes,
+                "error": record.error,
+                "by_hand": live.by_hand,
+                "config": format!("set the primary of shard {} to {}", record.shard, serving(live)),
+            })
+        })
+        .collect();
+    let upgrades: Vec<&UpgradeRecord> = upgrades.iter().filter(|upgrade| upgrade.pool == pool).collect();
+    json!({ "pool": pool, "phase": name(phase_of(shards)), "upgrades": upgrades, "shards": rows })
+}
+
+fn serving(live: &Live) -> &str {
+    match live.record.phase {
+        Phase::Committed | Phase::Soak | Phase::Finalized => &live.record.target,
+        Phase::Plan
+        | Phase::Snapshot
+        | Phase::Replicate
+        | Phase::Verify
+        | Phase::Cutover
+        | Phase::RolledBack
+        | Phase::Aborted => &live.record.source,
+    }
+}

@@ -1,0 +1,111 @@
+//! What is not data and is carried over all the same: allow-listed settings, ACL users, scripts. What is not carried is
+//! named, for the report.
+//!
+//! Functions come with the replication. `maxmemory-policy` is applied when the shard is finalized, and
+//! `min-replicas-to-write` never: a new primary without replicas would refuse its first write.
+
+use understudy_net::Value;
+
+use super::{Held, ServerFailure};
+
+/// Settings that mean the same on every measured server and change what clients see.
+const CARRIED: [&str; 12] = [
+    "notify-keyspace-events",
+    "timeout",
+    "tcp-keepalive",
+    "slowlog-log-slower-than",
+    "slowlog-max-len",
+    "latency-monitor-threshold",
+    "lua-time-limit",
+    "lazyfree-lazy-user-del",
+    "lazyfree-lazy-expire",
+    "proto-max-bulk-len",
+    "client-query-buffer-limit",
+    "acl-pubsub-default",
+];
+
+/// Settings that a person should look at when they differ.
+const NAMED: [&str; 10] = [
+    "maxmemory",
+    "maxmemory-policy",
+    "maxclients",
+    "databases",
+    "appendonly",
+    "appendfsync",
+    "save",
+    "min-replicas-to-write",
+    "requirepass",
+    "client-output-buffer-limit",
+];
+
+/// Most users that are carried over; more are refused.
+const USERS_MAX: usize = 1_000;
+
+/// Carries the allow-list over, and names what else differs.
+pub(crate) async fn carry_settings(source: &mut Held, target: &mut Held) -> Result<Vec<String>, ServerFailure> {
+    let mut said = Vec::new();
+    for name in CARRIED {
+        let (Some(theirs), ours) = (source.setting(name).await?, target.setting(name).await?) else { continue };
+        if ours.as_ref() == Some(&theirs) {
+            continue;
+        }
+        match (ours, target.set(name, &theirs).await) {
+            (Some(_), Ok(())) => said.push(format!("setting {name} was carried over")),
+            (None, _) => said.push(format!("setting {name} is unknown to the target")),
+            (Some(_), Err(error)) => said.push(format!("setting {name} was not carried over: {}", error.cause)),
+        }
+    }
+    for name in NAMED {
+        let (theirs, ours) = (source.setting(name).await?, target.setting(name).await?);
+        if theirs != ours {
+            said.push(format!("setting {name} differs and was not carried over"));
+        }
+    }
+    Ok(said)
+}
+
+/// Carries the ACL users over but `default`, whose password the servers' own files decide.
+pub(crate) async fn carry_users(source: &mut Held, target: &mut Held) -> Result<Vec<String>, ServerFailure> {
+    let lines = |value: Value| -> Vec<String> {
+        value.into_vec().unwrap_or_default().iter().filter_map(Value::as_str_lossy).collect()
+    };
+    let (theirs, ours) = match (source.raw(&[b"ACL", b"LIST"]).await, target.raw(&[b"ACL", b"LIST"]).await) {
+        (Ok(theirs), Ok(ours)) => (lines(theirs), lines(ours)),
+        (Err(error), _) | (_, Err(error)) => return Ok(vec![format!("ACL users were not carried over: {}", error.cause)]),
+    };
+    let mut said = Vec::new();
+    for line in theirs.iter().take(USERS_MAX) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let ["user", name, rules @ ..] = words.as_slice() else { continue };
+        if *name == "default" {
+            if !ours.contains(line) {
+                said.push("ACL user default differs and was not carried over".to_owned());
+            }
+            continue;
+        }
+        let mut command: Vec<&[u8]> = vec![b"ACL", b"SETUSER", name.as_bytes(), b"reset"];
+        command.extend(rules.iter().map(|rule| rule.as_bytes()));
+        match target.raw(&command).await {
+            Ok(_) => said.push(format!("ACL user {name} was carried over")),
+            Err(error) => said.push(format!("ACL user {name} was not carried over: {}", error.cause)),
+        }
+    }
+    if theirs.len() > USERS_MAX {
+        said.push(format!("ACL users beyond {USERS_MAX} were not carried over"));
+    }
+    Ok(said)
+}
+
+/// Loads scripts, so that EVALSHA finds them. One that a server does not take is named by its length, never by its text.
+pub(crate) async fn carry_scripts(server: &mut Held, scripts: &[Vec<u8>]) -> Result<Vec<String>, ServerFailure> {
+    let mut refused = 0_usize;
+    for script in scripts {
+        if server.raw(&[b"SCRIPT", b"LOAD", script]).await.is_err() {
+            refused += 1;
+        }
+    }
+    match refused {
+        0 => Ok(Vec::new()),
+        refused => Ok(vec![format!("{refused} of {} scripts were not accepted", scripts.len())]),
+    }
+}
