@@ -59,7 +59,10 @@ impl Control {
     /// Opens the journal, looks at what was left unfinished, and goes on with it.
     ///
     /// `local_proxy` is the admin server of the proxy in this process; it is driven when the config names no others.
-    pub async fn start(config: Arc<Config>, local_proxy: Option<Arc<AdminServer>>) -> Result<Control, StartError> {
+    pub async fn start(
+        config: Arc<Config>,
+        local_proxy: Option<Arc<AdminServer>>,
+    ) -> Result<Control, StartError> {
         let journal = Journal::open(&config.data_dir).await?;
         let records = journal.shards().await?;
         let upgrades = journal.upgrades().await?;
@@ -94,14 +97,22 @@ impl Control {
         for desk in self.inner.desks().values() {
             desk.wish.send_replace(Wish::Stop);
         }
-        let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let tasks = std::mem::take(
+            &mut *self
+                .inner
+                .tasks
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         let all = async {
             for task in tasks {
                 let _ended = task.await;
             }
         };
         if tokio::time::timeout(STOP_PATIENCE, all).await.is_err() {
-            tracing::warn!("a driver did not end in time; what it left is looked up at the next start");
+            tracing::warn!(
+                "a driver did not end in time; what it left is looked up at the next start"
+            );
         }
         self.inner.world.guards.close_all().await;
     }
@@ -124,7 +135,12 @@ impl Inner {
     }
 
     /// Goes on with what is not at an end, one task for each pool's shards, and brings stray proxies home.
-    fn recover(self: &Arc<Self>, records: &[ShardRecord], upgrades: &[UpgradeRecord], routes: Vec<RouteRecord>) {
+    fn recover(
+        self: &Arc<Self>,
+        records: &[ShardRecord],
+        upgrades: &[UpgradeRecord],
+        routes: Vec<RouteRecord>,
+    ) {
         let mut by_pool: BTreeMap<&str, Vec<Driver>> = BTreeMap::new();
         let mut open: BTreeSet<(String, String)> = BTreeSet::new();
         for record in records {
@@ -136,9 +152,14 @@ impl Inner {
             if record.phase.is_end() {
                 continue;
             }
-            let Some(upgrade) = upgrades.iter().find(|upgrade| upgrade.id == record.upgrade) else { continue };
+            let Some(upgrade) = upgrades.iter().find(|upgrade| upgrade.id == record.upgrade) else {
+                continue;
+            };
             open.insert((record.pool.clone(), record.shard.clone()));
-            by_pool.entry(&record.pool).or_default().push(self.driver(record.clone(), upgrade.options.clone()));
+            by_pool
+                .entry(&record.pool)
+                .or_default()
+                .push(self.driver(record.clone(), upgrade.options.clone()));
         }
         for drivers in by_pool.into_values() {
             self.run(drivers, true);
@@ -175,7 +196,10 @@ impl Inner {
         upgrade: UpgradeRecord,
         records: Vec<ShardRecord>,
     ) -> Result<(), JournalError> {
-        self.world.journal.start(upgrade.clone(), records.clone()).await?;
+        self.world
+            .journal
+            .start(upgrade.clone(), records.clone())
+            .await?;
         let mut drivers = Vec::new();
         for record in records {
             self.board.put(Live::new(record.clone()));
@@ -222,7 +246,9 @@ impl Inner {
         let desks = self.desks();
         let desk = desks.get(&(pool.to_owned(), shard.to_owned()));
         let desk = desk.ok_or_else(|| format!("shard '{shard}' has no upgrade under way"))?;
-        desk.orders.try_send(order).map_err(|_full_or_ended| format!("shard '{shard}' is busy"))
+        desk.orders
+            .try_send(order)
+            .map_err(|_full_or_ended| format!("shard '{shard}' is busy"))
     }
 
     /// Wishes that a shard's upgrade is aborted.

@@ -214,7 +214,7 @@ pub enum Outcome {
 /// Why an effect did not happen, or may have.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{effect}: {cause}")]
-pub struct EffectError {
+pub(crate) struct EffectError {
     /// Which.
     pub effect: &'static str,
     /// Why, in one line.

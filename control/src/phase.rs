@@ -150,7 +150,7 @@ impl fmt::Display for Phase {
 }
 
 /// The phase of a pool: its least advanced shard's. `None` without shards.
-pub fn pool_phase(shards: impl IntoIterator<Item = Phase>) -> Option<Phase> {
+pub(crate) fn pool_phase(shards: impl IntoIterator<Item = Phase>) -> Option<Phase> {
     shards.into_iter().min_by_key(|phase| phase.progress())
 }
 

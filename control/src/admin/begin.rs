@@ -11,7 +11,9 @@ use crate::cutover::Passage;
 use crate::driver::forward_place;
 use crate::effect::Effect;
 use crate::effects::{DryRun, Effects, source_settings, target_settings};
-use crate::journal::{Direction, FORMAT, GuardPlace, ShardRecord, SnapshotChoice, UpgradeRecord, now_ms};
+use crate::journal::{
+    Direction, FORMAT, GuardPlace, ShardRecord, SnapshotChoice, UpgradeRecord, now_ms,
+};
 use crate::phase::Phase;
 use crate::plan::{Blocker, ShardFacts, blockers, refused};
 use crate::world::{Asked, gather};
@@ -30,20 +32,39 @@ async fn look(inner: &Inner, start: &Start) -> Result<Vec<Looked>, No> {
         return Err(No::wrong(format!("no pool '{}'", start.pool)));
     }
     if world.proxies.count() == 0 {
-        return Err(No::blocked("no-proxies: control drives no proxy; name them under control.proxies"));
+        return Err(No::blocked(
+            "no-proxies: control drives no proxy; name them under control.proxies",
+        ));
     }
     let mut looked = Vec::new();
     for (shard, url) in &start.targets {
         let Some((_, configured)) = world.shard(&start.pool, shard) else {
-            return Err(No::wrong(format!("no shard '{shard}' in pool '{}'", start.pool)));
+            return Err(No::wrong(format!(
+                "no shard '{shard}' in pool '{}'",
+                start.pool
+            )));
         };
         let target = world.know(&start.pool, shard, url).map_err(No::wrong)?;
-        let route = world.journal.route(&start.pool, shard).await.map_err(No::wrong)?;
-        let primary = route.as_ref().map_or_else(|| configured.primary.to_string(), |route| route.url.clone());
-        let source = world.know(&start.pool, shard, &primary).map_err(No::wrong)?;
-        let census = world.proxies.census(&start.pool, shard).await.map_err(|error| No::blocked(format!("proxies: {error}")))?;
+        let route = world
+            .journal
+            .route(&start.pool, shard)
+            .await
+            .map_err(No::wrong)?;
+        let primary = route
+            .as_ref()
+            .map_or_else(|| configured.primary.to_string(), |route| route.url.clone());
+        let source = world
+            .know(&start.pool, shard, &primary)
+            .map_err(No::wrong)?;
+        let census = world
+            .proxies
+            .census(&start.pool, shard)
+            .await
+            .map_err(|error| No::blocked(format!("proxies: {error}")))?;
         let Some(epoch) = census.epoch() else {
-            return Err(No::blocked(format!("proxies: they disagree about the epoch of shard {shard}; see PROXY POOLS")));
+            return Err(No::blocked(format!(
+                "proxies: they disagree about the epoch of shard {shard}; see PROXY POOLS"
+            )));
         };
         if route.as_ref().is_some_and(|route| route.epoch != epoch) {
             return Err(No::blocked(format!(
@@ -51,10 +72,22 @@ async fn look(inner: &Inner, start: &Start) -> Result<Vec<Looked>, No> {
                 route.map_or(0, |route| route.epoch)
             )));
         }
-        let asked = Asked { pool: &start.pool, shard, source: &source, target: &target, replace: start.options.replace };
-        let facts = gather(world, &asked).await.map_err(|error| No::blocked(format!("unreachable: {error}")))?;
+        let asked = Asked {
+            pool: &start.pool,
+            shard,
+            source: &source,
+            target: &target,
+            replace: start.options.replace,
+        };
+        let facts = gather(world, &asked)
+            .await
+            .map_err(|error| No::blocked(format!("unreachable: {error}")))?;
         let blockers = blockers(&facts);
-        looked.push(Looked { facts, epoch, blockers });
+        looked.push(Looked {
+            facts,
+            epoch,
+            blockers,
+        });
     }
     Ok(looked)
 }
@@ -62,7 +95,10 @@ async fn look(inner: &Inner, start: &Start) -> Result<Vec<Looked>, No> {
 /// `UPGRADE PLAN`: lines.
 pub(super) async fn plan(inner: &Inner, start: Start) -> Result<Value, No> {
     let fsync = inner.world.journal.probe().await.map_err(No::wrong)?;
-    let mut lines = vec![format!("journal fsync {:.1} ms", fsync.as_secs_f64() * 1_000.0)];
+    let mut lines = vec![format!(
+        "journal fsync {:.1} ms",
+        fsync.as_secs_f64() * 1_000.0
+    )];
     for looked in look(inner, &start).await? {
         let facts = &looked.facts;
         lines.push(format!(
@@ -78,7 +114,11 @@ pub(super) async fn plan(inner: &Inner, start: Start) -> Result<Value, No> {
         ));
         let open = refused(&looked.blockers, &start.options.accept);
         for blocker in &looked.blockers {
-            let word = if open.contains(&blocker) { "BLOCKED" } else { "accepted" };
+            let word = if open.contains(&blocker) {
+                "BLOCKED"
+            } else {
+                "accepted"
+            };
             lines.push(format!("{} {word} {blocker}", facts.shard));
         }
         let dry = DryRun::new(&facts.shard);
@@ -92,7 +132,10 @@ pub(super) async fn plan(inner: &Inner, start: Start) -> Result<Value, No> {
 
 /// What START would do to one shard, in order, if everything goes well.
 fn effects(inner: &Inner, start: &Start, looked: &Looked) -> Result<Vec<Effect>, No> {
-    let (source, target) = (looked.facts.source.url.clone(), looked.facts.target.url.clone());
+    let (source, target) = (
+        looked.facts.source.url.clone(),
+        looked.facts.target.url.clone(),
+    );
     let passage = Passage {
         pool: start.pool.clone(),
         shard: looked.facts.shard.clone(),
@@ -102,19 +145,43 @@ fn effects(inner: &Inner, start: &Start, looked: &Looked) -> Result<Vec<Effect>,
         from: source.clone(),
         to: target.clone(),
         followed: forward_place(&inner.world, &source).map_err(No::wrong)?,
-        guard: GuardPlace { host: inner.world.config.control.guard.announced_host().to_owned(), port: 0 },
+        guard: GuardPlace {
+            host: inner.world.config.control.guard.announced_host().to_owned(),
+            port: 0,
+        },
         hold_ms: start.options.hold_max_ms,
     };
     let mut effects = Vec::new();
     if start.options.snapshot == SnapshotChoice::Local {
-        effects.push(Effect::TakeSnapshot { server: source.clone(), label: looked.facts.shard.clone() });
+        effects.push(Effect::TakeSnapshot {
+            server: source.clone(),
+            label: looked.facts.shard.clone(),
+        });
     }
-    effects.push(Effect::Arm { server: source.clone(), settings: source_settings() });
-    effects.push(Effect::Arm { server: target.clone(), settings: target_settings() });
-    effects.push(Effect::Attach { target: target.clone(), source: source.clone() });
-    effects.push(Effect::CarrySettings { source: source.clone(), target: target.clone() });
-    effects.push(Effect::CarryUsers { source: source.clone(), target: target.clone() });
-    effects.push(Effect::CarryScripts { pool: start.pool.clone(), target });
+    effects.push(Effect::Arm {
+        server: source.clone(),
+        settings: source_settings(),
+    });
+    effects.push(Effect::Arm {
+        server: target.clone(),
+        settings: target_settings(),
+    });
+    effects.push(Effect::Attach {
+        target: target.clone(),
+        source: source.clone(),
+    });
+    effects.push(Effect::CarrySettings {
+        source: source.clone(),
+        target: target.clone(),
+    });
+    effects.push(Effect::CarryUsers {
+        source: source.clone(),
+        target: target.clone(),
+    });
+    effects.push(Effect::CarryScripts {
+        pool: start.pool.clone(),
+        target,
+    });
     effects.extend(passage.effects());
     effects.push(Effect::Retire { server: source });
     Ok(effects)
@@ -126,10 +193,15 @@ pub(super) async fn start(inner: &Arc<Inner>, start: Start) -> Result<Value, No>
     for live in inner.board.shards(Some(&start.pool)) {
         let (shard, phase) = (&live.record.shard, live.record.phase);
         if phase.is_underway() || live.rolling_back {
-            return Err(No::wrong(format!("an upgrade of pool '{}' is under way: shard {shard} is in {phase}", start.pool)));
+            return Err(No::wrong(format!(
+                "an upgrade of pool '{}' is under way: shard {shard} is in {phase}",
+                start.pool
+            )));
         }
         if phase == Phase::Soak && start.targets.iter().any(|(named, _)| named == shard) {
-            return Err(No::wrong(format!("shard '{shard}' soaks: FINALIZE or ROLLBACK it first")));
+            return Err(No::wrong(format!(
+                "shard '{shard}' soaks: FINALIZE or ROLLBACK it first"
+            )));
         }
     }
     inner.world.journal.probe().await.map_err(No::wrong)?;
@@ -142,12 +214,21 @@ pub(super) async fn start(inner: &Arc<Inner>, start: Start) -> Result<Value, No>
     if !in_the_way.is_empty() {
         return Err(No::blocked(in_the_way.join(" | ")));
     }
-    let id = inner.world.journal.next_upgrade().await.map_err(No::wrong)?;
+    let id = inner
+        .world
+        .journal
+        .next_upgrade()
+        .await
+        .map_err(No::wrong)?;
     let upgrade = UpgradeRecord {
         v: FORMAT,
         id,
         pool: start.pool.clone(),
-        shards: start.targets.iter().map(|(shard, _)| shard.clone()).collect(),
+        shards: start
+            .targets
+            .iter()
+            .map(|(shard, _)| shard.clone())
+            .collect(),
         options: start.options.clone(),
         started_at_ms: now_ms(),
     };

@@ -4,13 +4,13 @@ use crate::journal::{CutoverMode, Options, SnapshotChoice};
 use crate::phase::Phase;
 
 /// Clients are held at most so long while the evidence is gathered, unless HOLD-MAX says otherwise. Milliseconds.
-pub const HOLD_MAX_DEFAULT_MS: u64 = 100;
+pub(super) const HOLD_MAX_DEFAULT_MS: u64 = 100;
 
 /// The largest HOLD-MAX. Milliseconds.
-pub const HOLD_MAX_LIMIT_MS: u64 = 60_000;
+pub(super) const HOLD_MAX_LIMIT_MS: u64 = 60_000;
 
 /// Most shards in one command; more are refused.
-pub const SHARDS_MAX: usize = 4_096;
+pub(super) const SHARDS_MAX: usize = 4_096;
 
 /// A request, understood.
 #[derive(Clone, Debug, PartialEq)]

@@ -41,12 +41,23 @@ impl Upgrades {
             Request::Abort { pool } => verbs::abort(&self.inner, &pool).await,
             Request::Finalize { pool } => verbs::finalize(&self.inner, &pool).await,
             Request::Report { pool } => verbs::report(&self.inner, &pool).await,
-            Request::Rollback { pool, shard, accept_loss } => {
-                verbs::roll_back(&self.inner, &pool, shard.as_deref(), accept_loss).await
-            }
-            Request::Wait { pool, phase, timeout_ms } => verbs::wait(&self.inner, &pool, phase, timeout_ms).await,
+            Request::Rollback {
+                pool,
+                shard,
+                accept_loss,
+            } => verbs::roll_back(&self.inner, &pool, shard.as_deref(), accept_loss).await,
+            Request::Wait {
+                pool,
+                phase,
+                timeout_ms,
+            } => verbs::wait(&self.inner, &pool, phase, timeout_ms).await,
             Request::List => Ok(verbs::list(&self.inner)),
-            Request::Help => Ok(Value::Array(USAGE.iter().map(|(form, what)| help_line(form, what)).collect())),
+            Request::Help => Ok(Value::Array(
+                USAGE
+                    .iter()
+                    .map(|(form, what)| help_line(form, what))
+                    .collect(),
+            )),
             Request::Journal => {
                 let dump = self.inner.world.journal.dump().await;
                 dump.map(Value::text).map_err(|error| No::wrong(error))
@@ -75,7 +86,9 @@ impl No {
 
     /// `-NOUPGRADE …`
     pub(crate) fn no_upgrade(pool: &str) -> No {
-        No(format!("NOUPGRADE pool '{pool}' has no upgrade: UPGRADE START begins one"))
+        No(format!(
+            "NOUPGRADE pool '{pool}' has no upgrade: UPGRADE START begins one"
+        ))
     }
 }
 
@@ -89,7 +102,10 @@ impl From<Refusal> for No {
 }
 
 impl AdminHandler for Upgrades {
-    fn call<'a>(&'a self, request: AdminRequest) -> Pin<Box<dyn Future<Output = Value> + Send + 'a>> {
+    fn call<'a>(
+        &'a self,
+        request: AdminRequest,
+    ) -> Pin<Box<dyn Future<Output = Value> + Send + 'a>> {
         Box::pin(async move { self.answer(&request).await })
     }
 

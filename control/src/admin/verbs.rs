@@ -30,7 +30,12 @@ fn shards(inner: &Inner, pool: &str) -> Result<Vec<Live>, No> {
 }
 
 fn pools(inner: &Inner) -> Vec<String> {
-    let mut pools: Vec<String> = inner.board.shards(None).into_iter().map(|live| live.record.pool).collect();
+    let mut pools: Vec<String> = inner
+        .board
+        .shards(None)
+        .into_iter()
+        .map(|live| live.record.pool)
+        .collect();
     pools.dedup();
     pools
 }
@@ -44,13 +49,17 @@ pub(super) fn status(inner: &Inner, pool: Option<&str>, as_json: bool) -> Result
         (Some(pool), true) => Ok(json(&status::as_json(pool, &shards(inner, pool)?))),
         (Some(pool), false) => Ok(Value::text(status::as_text(pool, &shards(inner, pool)?))),
         (None, true) => {
-            let documents =
-                pools(inner).iter().map(|pool| status::as_json(pool, &inner.board.shards(Some(pool)))).collect();
+            let documents = pools(inner)
+                .iter()
+                .map(|pool| status::as_json(pool, &inner.board.shards(Some(pool))))
+                .collect();
             Ok(json(&serde_json::Value::Array(documents)))
         }
         (None, false) => {
-            let texts: Vec<String> =
-                pools(inner).iter().map(|pool| status::as_text(pool, &inner.board.shards(Some(pool)))).collect();
+            let texts: Vec<String> = pools(inner)
+                .iter()
+                .map(|pool| status::as_text(pool, &inner.board.shards(Some(pool))))
+                .collect();
             Ok(Value::text(texts.join("\r\n")))
         }
     }
@@ -66,7 +75,11 @@ pub(super) fn list(inner: &Inner) -> Value {
 
 pub(super) async fn report(inner: &Inner, pool: &str) -> Result<Value, No> {
     let upgrades = inner.world.journal.upgrades().await.map_err(No::wrong)?;
-    Ok(json(&status::report(pool, &shards(inner, pool)?, &upgrades)))
+    Ok(json(&status::report(
+        pool,
+        &shards(inner, pool)?,
+        &upgrades,
+    )))
 }
 
 /// The one shard that waits for the operator.
@@ -76,21 +89,28 @@ fn waiting(inner: &Inner, pool: &str) -> Result<Live, No> {
         live.record.phase == Phase::Cutover && live.waiting.as_deref() == Some("UPGRADE CUTOVER")
     });
     found.cloned().ok_or_else(|| {
-        let phase = pool_phase(all.iter().map(|live| live.record.phase)).map_or("none", Phase::name);
-        No::wrong(format!("no shard of pool '{pool}' waits for CUTOVER: it is in phase {phase}"))
+        let phase =
+            pool_phase(all.iter().map(|live| live.record.phase)).map_or("none", Phase::name);
+        No::wrong(format!(
+            "no shard of pool '{pool}' waits for CUTOVER: it is in phase {phase}"
+        ))
     })
 }
 
 pub(super) fn cutover(inner: &Inner, pool: &str) -> Result<Value, No> {
     let live = waiting(inner, pool)?;
-    inner.tell(pool, &live.record.shard, Order::Cutover).map_err(No::wrong)?;
+    inner
+        .tell(pool, &live.record.shard, Order::Cutover)
+        .map_err(No::wrong)?;
     Ok(Value::ok())
 }
 
 pub(super) async fn rehearse(inner: &Inner, pool: &str) -> Result<Value, No> {
     let live = waiting(inner, pool)?;
     let (answer, lines) = oneshot::channel();
-    inner.tell(pool, &live.record.shard, Order::Rehearse(answer)).map_err(No::wrong)?;
+    inner
+        .tell(pool, &live.record.shard, Order::Rehearse(answer))
+        .map_err(No::wrong)?;
     match lines.await {
         Ok(Ok(lines)) => Ok(Value::Array(lines.into_iter().map(Value::text).collect())),
         Ok(Err(why)) => Err(No::blocked(format!("rehearsal: {why}"))),
@@ -105,21 +125,27 @@ pub(super) async fn abort(inner: &Inner, pool: &str) -> Result<Value, No> {
         .collect();
     if underway.is_empty() {
         let phase = inner.board.phase(pool).map_or("none", Phase::name);
-        return Err(No::wrong(format!("nothing of pool '{pool}' can be aborted in phase {phase}; ROLLBACK goes back from soak")));
+        return Err(No::wrong(format!(
+            "nothing of pool '{pool}' can be aborted in phase {phase}; ROLLBACK goes back from soak"
+        )));
     }
     for live in &underway {
         inner.wish_abort(pool, &live.record.shard);
     }
     let names: Vec<String> = underway.into_iter().map(|live| live.record.shard).collect();
     let ended = inner.board.wait(pool, |shards| {
-        let mut wanted = shards.iter().filter(|live| names.contains(&live.record.shard));
-        wanted.all(|live| !live.record.phase.is_underway()).then_some(())
+        let mut wanted = shards
+            .iter()
+            .filter(|live| names.contains(&live.record.shard));
+        wanted
+            .all(|live| !live.record.phase.is_underway())
+            .then_some(())
     });
     match tokio::time::timeout(ABORT_PATIENCE, ended).await {
         Ok(_) => {
-            let gone = shards(inner, pool)?
-                .into_iter()
-                .find(|live| names.contains(&live.record.shard) && live.record.phase != Phase::Aborted);
+            let gone = shards(inner, pool)?.into_iter().find(|live| {
+                names.contains(&live.record.shard) && live.record.phase != Phase::Aborted
+            });
             match gone {
                 None => Ok(Value::ok()),
                 Some(live) => Err(No::wrong(format!(
@@ -138,25 +164,41 @@ fn soaking(inner: &Inner, pool: &str, shard: Option<&str>) -> Result<Vec<String>
     if let Some(shard) = shard
         && !all.iter().any(|live| live.record.shard == shard)
     {
-        return Err(No::wrong(format!("no upgrade of shard '{shard}' in pool '{pool}'")));
+        return Err(No::wrong(format!(
+            "no upgrade of shard '{shard}' in pool '{pool}'"
+        )));
     }
-    let wanted = all.into_iter().filter(|live| shard.is_none_or(|shard| live.record.shard == shard));
-    let soaking: Vec<String> =
-        wanted.filter(|live| live.record.phase == Phase::Soak).map(|live| live.record.shard).collect();
+    let wanted = all
+        .into_iter()
+        .filter(|live| shard.is_none_or(|shard| live.record.shard == shard));
+    let soaking: Vec<String> = wanted
+        .filter(|live| live.record.phase == Phase::Soak)
+        .map(|live| live.record.shard)
+        .collect();
     if soaking.is_empty() {
         let phase = inner.board.phase(pool).map_or("none", Phase::name);
-        return Err(No::wrong(format!("no shard of pool '{pool}' is in soak: it is in phase {phase}")));
+        return Err(No::wrong(format!(
+            "no shard of pool '{pool}' is in soak: it is in phase {phase}"
+        )));
     }
     Ok(soaking)
 }
 
 pub(super) async fn finalize(inner: &Inner, pool: &str) -> Result<Value, No> {
-    if let Some(live) = shards(inner, pool)?.into_iter().find(|live| live.record.phase.is_underway()) {
-        return Err(No::wrong(format!("shard {} is in {}: wait for its soak, or ABORT it", live.record.shard, live.record.phase)));
+    if let Some(live) = shards(inner, pool)?
+        .into_iter()
+        .find(|live| live.record.phase.is_underway())
+    {
+        return Err(No::wrong(format!(
+            "shard {} is in {}: wait for its soak, or ABORT it",
+            live.record.shard, live.record.phase
+        )));
     }
     for shard in soaking(inner, pool, None)? {
         let (answer, done) = oneshot::channel();
-        inner.tell(pool, &shard, Order::Finalize(answer)).map_err(No::wrong)?;
+        inner
+            .tell(pool, &shard, Order::Finalize(answer))
+            .map_err(No::wrong)?;
         match done.await {
             Ok(Ok(())) => {}
             Ok(Err(why)) => return Err(No::wrong(format!("finalize shard {shard}: {why}"))),
@@ -174,7 +216,9 @@ pub(super) async fn roll_back(
 ) -> Result<Value, No> {
     for shard in soaking(inner, pool, shard)? {
         let (answer, may) = oneshot::channel();
-        inner.tell(pool, &shard, Order::Rollback(accept_loss, answer)).map_err(No::wrong)?;
+        inner
+            .tell(pool, &shard, Order::Rollback(accept_loss, answer))
+            .map_err(No::wrong)?;
         match may.await {
             Ok(Ok(())) => {}
             Ok(Err(why)) => return Err(No::blocked(format!("shard {shard}: {why}"))),
@@ -192,27 +236,44 @@ fn waited(shards: &[Live], wanted: Phase) -> Option<Result<(), String>> {
     }
     let failed = shards.iter().find(|live| {
         let lost = live.record.phase == Phase::Aborted && wanted != Phase::Aborted;
-        let stuck = wanted == Phase::RolledBack && live.record.error.is_some() && live.record.phase == Phase::Soak;
+        let stuck = wanted == Phase::RolledBack
+            && live.record.error.is_some()
+            && live.record.phase == Phase::Soak;
         (lost || stuck) && !live.rolling_back
     })?;
-    if shards.iter().any(|live| live.record.phase.is_underway() || live.rolling_back) {
+    if shards
+        .iter()
+        .any(|live| live.record.phase.is_underway() || live.rolling_back)
+    {
         return None;
     }
     let why = failed.record.error.as_deref().unwrap_or("it ended");
-    Some(Err(format!("shard {} is in {}: {why}", failed.record.shard, failed.record.phase)))
+    Some(Err(format!(
+        "shard {} is in {}: {why}",
+        failed.record.shard, failed.record.phase
+    )))
 }
 
-pub(super) async fn wait(inner: &Inner, pool: &str, phase: Phase, timeout_ms: u64) -> Result<Value, No> {
+pub(super) async fn wait(
+    inner: &Inner,
+    pool: &str,
+    phase: Phase,
+    timeout_ms: u64,
+) -> Result<Value, No> {
     let _there = shards(inner, pool)?;
     let waiting = inner.board.wait(pool, |shards| waited(shards, phase));
     let patience = Duration::from_millis(timeout_ms.min(WAIT_MAX_MS));
     match tokio::time::timeout(patience, waiting).await {
         Ok(Some(Ok(()))) => Ok(Value::ok()),
-        Ok(Some(Err(why))) => Err(No::wrong(format!("pool '{pool}' will not reach {phase}: {why}"))),
+        Ok(Some(Err(why))) => Err(No::wrong(format!(
+            "pool '{pool}' will not reach {phase}: {why}"
+        ))),
         Ok(None) => Err(No::wrong("control was stopped")),
         Err(_late) => {
             let now = inner.board.phase(pool).map_or("none", Phase::name);
-            Err(No::wrong(format!("pool '{pool}' is in {now}, not in {phase}, after {timeout_ms} ms")))
+            Err(No::wrong(format!(
+                "pool '{pool}' is in {now}, not in {phase}, after {timeout_ms} ms"
+            )))
         }
     }
 }

@@ -6,7 +6,7 @@ use super::evidence::{Identity, Standing};
 
 /// What the evidence says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CutoverDecision {
+pub(crate) enum CutoverDecision {
     /// Everything that the step needs is true at this offset.
     Go {
         /// The offset.
@@ -20,7 +20,7 @@ pub enum CutoverDecision {
 
 /// What is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Waiting {
+pub(crate) enum Waiting {
     /// Bytes that the winner still has to apply.
     Lag {
         /// How many.
@@ -32,7 +32,7 @@ pub enum Waiting {
 
 /// Why waiting does not help.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AbortReason {
+pub(crate) enum AbortReason {
     /// A server or a history is not the one that was verified.
     Identity(String),
     /// The loser is not what the step needs it to be.
@@ -74,7 +74,7 @@ impl std::fmt::Display for AbortReason {
 }
 
 /// Before step 1: is the pair still the one that was verified, and close enough to start?
-pub fn may_begin(
+pub(crate) fn may_begin(
     identity: &Identity,
     from: &Standing,
     to: &Standing,
@@ -87,7 +87,11 @@ pub fn may_begin(
 }
 
 /// Step 2: the loser's writes are paused at `paused.offset`; has the winner applied as much of the same history?
-pub fn has_caught_up(identity: &Identity, paused: &Standing, to: &Standing) -> CutoverDecision {
+pub(crate) fn has_caught_up(
+    identity: &Identity,
+    paused: &Standing,
+    to: &Standing,
+) -> CutoverDecision {
     if let Some(what) = identity.broken_by(paused, to) {
         return CutoverDecision::Abort(AbortReason::Identity(what));
     }
@@ -119,7 +123,7 @@ fn caught_up(from: &Standing, to: &Standing, offset: u64) -> CutoverDecision {
 /// Step 5: the loser is fenced and frozen; has the winner applied exactly its history?
 ///
 /// The link is not asked for: 6.2 drops its replicas when it becomes one, and there is nothing left to receive.
-pub fn is_equal(identity: &Identity, fenced: &Standing, to: &Standing) -> CutoverDecision {
+pub(crate) fn is_equal(identity: &Identity, fenced: &Standing, to: &Standing) -> CutoverDecision {
     if let Some(what) = identity.broken_by(fenced, to) {
         return CutoverDecision::Abort(AbortReason::Identity(what));
     }
@@ -149,7 +153,11 @@ pub fn is_equal(identity: &Identity, fenced: &Standing, to: &Standing) -> Cutove
 }
 
 /// Step 6: the winner was promoted; is it the primary that goes on from exactly this history?
-pub fn is_promoted(identity: &Identity, fenced: &Standing, to: &Standing) -> CutoverDecision {
+pub(crate) fn is_promoted(
+    identity: &Identity,
+    fenced: &Standing,
+    to: &Standing,
+) -> CutoverDecision {
     if to.run_id != identity.to_run_id {
         return CutoverDecision::Abort(AbortReason::Identity(
             "the server that is to take over was restarted".to_owned(),

@@ -41,7 +41,8 @@ impl Driver {
             self.record.note("no snapshot was taken: SNAPSHOT none");
             return Ok(());
         }
-        let age_max = u64::try_from(self.world.config.control.snapshot_age_max.as_millis()).unwrap_or(u64::MAX);
+        let age_max = u64::try_from(self.world.config.control.snapshot_age_max.as_millis())
+            .unwrap_or(u64::MAX);
         let fresh = self.record.snapshot.as_ref().is_some_and(|snapshot| {
             snapshot.server == server && now_ms().saturating_sub(snapshot.taken_at_ms) <= age_max
         });
@@ -49,9 +50,17 @@ impl Driver {
             return Ok(());
         }
         self.waits_for(Some("the snapshot".to_owned()));
-        let label = format!("{}-{}-{}", self.record.pool, self.record.shard, self.record.upgrade);
-        let effect = Effect::TakeSnapshot { server: server.to_owned(), label };
-        let taken = self.unless_stopped(self.performer.perform(&self.record, effect)).await;
+        let label = format!(
+            "{}-{}-{}",
+            self.record.pool, self.record.shard, self.record.upgrade
+        );
+        let effect = Effect::TakeSnapshot {
+            server: server.to_owned(),
+            label,
+        };
+        let taken = self
+            .unless_stopped(self.performer.perform(&self.record, effect))
+            .await;
         self.waits_for(None);
         if let Outcome::Snapshot(note) = taken?? {
             self.record.snapshot = Some(note);
@@ -63,12 +72,31 @@ impl Driver {
         self.arm().await?;
         self.go_on()?;
         let (source, target) = (self.record.source.clone(), self.record.target.clone());
-        self.perform(Effect::Attach { target: target.clone(), source: source.clone() }).await?;
+        self.perform(Effect::Attach {
+            target: target.clone(),
+            source: source.clone(),
+        })
+        .await?;
         self.until_close().await?;
-        self.perform(Effect::CarrySettings { source: source.clone(), target: target.clone() }).await?;
-        self.perform(Effect::CarryUsers { source: source.clone(), target: target.clone() }).await?;
-        self.perform(Effect::CarryScripts { pool: self.record.pool.clone(), target: target.clone() }).await?;
-        let (from, to) = (self.world.servers.standing(&source).await?, self.world.servers.standing(&target).await?);
+        self.perform(Effect::CarrySettings {
+            source: source.clone(),
+            target: target.clone(),
+        })
+        .await?;
+        self.perform(Effect::CarryUsers {
+            source: source.clone(),
+            target: target.clone(),
+        })
+        .await?;
+        self.perform(Effect::CarryScripts {
+            pool: self.record.pool.clone(),
+            target: target.clone(),
+        })
+        .await?;
+        let (from, to) = (
+            self.world.servers.standing(&source).await?,
+            self.world.servers.standing(&target).await?,
+        );
         self.record.identity = Some(Identity::of(&from, &to));
         self.enter(Phase::Verify).await
     }
@@ -101,27 +129,39 @@ impl Driver {
             match (source, target) {
                 (Ok(source), Ok(target)) => {
                     answered = Instant::now();
-                    let (from, to) = (crate::world::standing(&source), crate::world::standing(&target));
+                    let (from, to) = (
+                        crate::world::standing(&source),
+                        crate::world::standing(&target),
+                    );
                     let lag = from.offset.saturating_sub(to.offset);
-                    self.board.update(&self.record.pool, &self.record.shard, |live| {
-                        live.lag_bytes = Some(lag);
-                        live.keys_total = source.keys_total();
-                        live.keys_copied = target.keys_total();
-                    });
+                    self.board
+                        .update(&self.record.pool, &self.record.shard, |live| {
+                            live.lag_bytes = Some(lag);
+                            live.keys_total = source.keys_total();
+                            live.keys_copied = target.keys_total();
+                        });
                     match to.role {
                         Role::Primary => {
-                            return Err(Failure::Failed("the target stopped being a replica".to_owned()));
+                            return Err(Failure::Failed(
+                                "the target stopped being a replica".to_owned(),
+                            ));
                         }
-                        Role::Replica { link_up: true, .. } if to.replid == from.replid && lag <= LAG_MAX => {
+                        Role::Replica { link_up: true, .. }
+                            if to.replid == from.replid && lag <= LAG_MAX =>
+                        {
                             return Ok(());
                         }
                         Role::Replica { link_up: true, .. } => moving = Instant::now(),
-                        Role::Replica { link_up: false, .. } if is_syncing(&target) => moving = Instant::now(),
+                        Role::Replica { link_up: false, .. } if is_syncing(&target) => {
+                            moving = Instant::now()
+                        }
                         Role::Replica { link_up: false, .. } => {}
                     }
                     if moving.elapsed() > LINK_DOWN_MAX {
                         let seconds = LINK_DOWN_MAX.as_secs();
-                        return Err(Failure::Failed(format!("the target's link to the source is down for {seconds} s")));
+                        return Err(Failure::Failed(format!(
+                            "the target's link to the source is down for {seconds} s"
+                        )));
                     }
                     self.waits_for(Some(format!("the copy; {lag} bytes behind")));
                 }
@@ -137,19 +177,32 @@ impl Driver {
     }
 
     pub(super) async fn verify_phase(&mut self) -> Result<(), Failure> {
-        let Some(identity) = self.record.identity.clone() else { return self.enter(Phase::Replicate).await };
+        let Some(identity) = self.record.identity.clone() else {
+            return self.enter(Phase::Replicate).await;
+        };
         self.waits_for(Some("the comparison".to_owned()));
         let (source, target) = (self.record.source.clone(), self.record.target.clone());
         let mut outcome = self.compare(&source, &target).await?;
-        let drifted: Vec<_> = outcome.differences.iter().filter(|found| found.kind == Kind::Ttl).cloned().collect();
+        let drifted: Vec<_> = outcome
+            .differences
+            .iter()
+            .filter(|found| found.kind == Kind::Ttl)
+            .cloned()
+            .collect();
         if !drifted.is_empty() {
             // 6.2 replicates a time to live, not a time; said again as a time, it is the same on both.
             let source = self.world.servers.login(&source)?;
-            let repaired = verify::repair_ttls(&source, &drifted, CompareOptions::default().timeout).await;
-            let repaired = repaired.map_err(|error| Failure::Failed(crate::world::one_line(&error)))?;
-            self.record.note(format!("{repaired} expiries had drifted and were made absolute on the source"));
+            let repaired =
+                verify::repair_ttls(&source, &drifted, CompareOptions::default().timeout).await;
+            let repaired =
+                repaired.map_err(|error| Failure::Failed(crate::world::one_line(&error)))?;
+            self.record.note(format!(
+                "{repaired} expiries had drifted and were made absolute on the source"
+            ));
             if repaired > 0 {
-                outcome = self.compare(&self.record.source, &self.record.target).await?;
+                outcome = self
+                    .compare(&self.record.source, &self.record.target)
+                    .await?;
             }
         }
         self.waits_for(None);
@@ -166,7 +219,10 @@ impl Driver {
             return self.enter(Phase::Replicate).await;
         }
         if outcome.unsettled.len() > UNSETTLED_MAX {
-            self.record.note(format!("{} keys did not stand still; comparing again", outcome.unsettled.len()));
+            self.record.note(format!(
+                "{} keys did not stand still; comparing again",
+                outcome.unsettled.len()
+            ));
             return Ok(());
         }
         self.unsettled = outcome.unsettled;
@@ -174,8 +230,15 @@ impl Driver {
     }
 
     /// Compares every key of both servers while writes go on.
-    pub(super) async fn compare(&self, source: &str, target: &str) -> Result<verify::Outcome, Failure> {
-        let (source, target) = (self.world.servers.login(source)?, self.world.servers.login(target)?);
+    pub(super) async fn compare(
+        &self,
+        source: &str,
+        target: &str,
+    ) -> Result<verify::Outcome, Failure> {
+        let (source, target) = (
+            self.world.servers.login(source)?,
+            self.world.servers.login(target)?,
+        );
         let (pool, shard) = (self.record.pool.clone(), self.record.shard.clone());
         let board = self.board.clone();
         let progress = move |progress: Progress| {
@@ -192,16 +255,38 @@ impl Driver {
 
 fn is_syncing(seen: &crate::server::Observed) -> bool {
     match seen.role {
-        crate::server::Role::Replica { sync_in_progress, .. } => sync_in_progress || seen.loading,
+        crate::server::Role::Replica {
+            sync_in_progress, ..
+        } => sync_in_progress || seen.loading,
         crate::server::Role::Primary { .. } => false,
     }
 }
 
 /// Why two servers are not equal, with the first few keys by name.
 pub(super) fn unequal(outcome: &verify::Outcome) -> String {
-    let mut named: Vec<String> = outcome.differences.iter().take(NAMED_MAX).map(ToString::to_string).collect();
-    named.extend(outcome.unverifiable.iter().take(NAMED_MAX).map(|found| format!("{}: {}", found.key, found.why)));
-    named.extend(outcome.functions.iter().take(NAMED_MAX).map(|name| format!("function library {name}")));
+    let mut named: Vec<String> = outcome
+        .differences
+        .iter()
+        .take(NAMED_MAX)
+        .map(ToString::to_string)
+        .collect();
+    named.extend(
+        outcome
+            .unverifiable
+            .iter()
+            .take(NAMED_MAX)
+            .map(|found| format!("{}: {}", found.key, found.why)),
+    );
+    named.extend(
+        outcome
+            .functions
+            .iter()
+            .take(NAMED_MAX)
+            .map(|name| format!("function library {name}")),
+    );
     let count = outcome.differences.len() + outcome.unverifiable.len() + outcome.functions.len();
-    format!("source and target differ in {count} places: {}", named.join("; "))
+    format!(
+        "source and target differ in {count} places: {}",
+        named.join("; ")
+    )
 }

@@ -12,10 +12,13 @@ use std::time::{Duration, Instant};
 use super::approach::{LAG_MAX, unequal};
 use super::{Driver, Failure, Order};
 use crate::cutover::{
-    CutoverDecision, Identity, Passage, Standing, Step, has_caught_up, is_equal, is_promoted, may_begin,
+    CutoverDecision, Identity, Passage, Standing, Step, has_caught_up, is_equal, is_promoted,
+    may_begin,
 };
 use crate::effect::Outcome;
-use crate::journal::{Attempt, CutoverMode, Direction, EffectRecord, FORMAT, GuardPlace, RouteRecord};
+use crate::journal::{
+    Attempt, CutoverMode, Direction, EffectRecord, FORMAT, GuardPlace, RouteRecord,
+};
 use crate::phase::Phase;
 use crate::verify::{self, CompareOptions};
 use crate::world::build;
@@ -66,7 +69,10 @@ impl Driver {
     pub(super) async fn cutover_phase(&mut self) -> Result<(), Failure> {
         let mut attempts = 0;
         loop {
-            if self.options.cutover == CutoverMode::Manual && attempts == 0 && !self.wait_for_cutover().await? {
+            if self.options.cutover == CutoverMode::Manual
+                && attempts == 0
+                && !self.wait_for_cutover().await?
+            {
                 return Ok(());
             }
             self.go_on()?;
@@ -79,7 +85,10 @@ impl Driver {
                 Crossed::Committed => return Ok(()),
                 Crossed::Rehearsed(_) => {}
                 Crossed::Held(Failure::Passing(why)) if attempts < ATTEMPTS_MAX => {
-                    self.record.note(format!("attempt {} did not get through: {why}", passage.term));
+                    self.record.note(format!(
+                        "attempt {} did not get through: {why}",
+                        passage.term
+                    ));
                     self.pause(BETWEEN_ATTEMPTS).await?;
                 }
                 Crossed::Held(failure @ (Failure::Failed(_) | Failure::Passing(_)))
@@ -91,10 +100,12 @@ impl Driver {
                 Crossed::Held(failure) => return Err(failure),
                 Crossed::Fenced(Failure::Stopped) => return Err(Failure::Stopped),
                 Crossed::Fenced(failure) => {
-                    self.record.note(format!("attempt {} was undone: {failure}", passage.term));
+                    self.record
+                        .note(format!("attempt {} was undone: {failure}", passage.term));
                     self.fenced_attempts += 1;
                     self.record.identity = None;
-                    if matches!(failure, Failure::Passing(_)) && self.fenced_attempts < ATTEMPTS_MAX {
+                    if matches!(failure, Failure::Passing(_)) && self.fenced_attempts < ATTEMPTS_MAX
+                    {
                         return self.enter(Phase::Verify).await;
                     }
                     return Err(failure);
@@ -122,7 +133,11 @@ impl Driver {
                 Some(Order::Rehearse(answer)) => {
                     let rehearsed = self.rehearse().await;
                     let void = matches!(rehearsed, Ok((_, true)));
-                    let _unheard = answer.send(rehearsed.map(|(lines, _)| lines).map_err(|error| error.to_string()));
+                    let _unheard = answer.send(
+                        rehearsed
+                            .map(|(lines, _)| lines)
+                            .map_err(|error| error.to_string()),
+                    );
                     if void {
                         self.waits_for(None);
                         self.enter(Phase::Verify).await?;
@@ -146,12 +161,26 @@ impl Driver {
 
     /// What makes the verification void, as far as both servers answer.
     async fn is_void(&self) -> Option<String> {
-        let from = self.world.servers.standing(&self.record.source).await.ok()?;
-        let to = self.world.servers.standing(&self.record.target).await.ok()?;
-        self.board.update(&self.record.pool, &self.record.shard, |live| {
-            live.lag_bytes = Some(from.offset.saturating_sub(to.offset));
-        });
-        self.record.identity.as_ref().and_then(|identity| identity.broken_by(&from, &to))
+        let from = self
+            .world
+            .servers
+            .standing(&self.record.source)
+            .await
+            .ok()?;
+        let to = self
+            .world
+            .servers
+            .standing(&self.record.target)
+            .await
+            .ok()?;
+        self.board
+            .update(&self.record.pool, &self.record.shard, |live| {
+                live.lag_bytes = Some(from.offset.saturating_sub(to.offset));
+            });
+        self.record
+            .identity
+            .as_ref()
+            .and_then(|identity| identity.broken_by(&from, &to))
     }
 
     /// Steps 1 to 5, and the undo: fence and unfence are seen to work. True with it: the servers must be verified again.
@@ -160,7 +189,10 @@ impl Driver {
         let passage = self.passage(Direction::Forward).await?;
         match self.cross(&passage, true).await? {
             Crossed::Rehearsed(mut lines) => {
-                lines.push(format!("journal fsync: {:.1} ms", fsync.as_secs_f64() * 1_000.0));
+                lines.push(format!(
+                    "journal fsync: {:.1} ms",
+                    fsync.as_secs_f64() * 1_000.0
+                ));
                 // Its own histories changed hands twice; a new identity, and a new comparison.
                 self.record.identity = None;
                 Ok((lines, true))
@@ -173,13 +205,20 @@ impl Driver {
     /// The way that the next attempt takes: a new term, an open guard, an epoch that all proxies agree on.
     pub(super) async fn passage(&mut self, direction: Direction) -> Result<Passage, Failure> {
         let (pool, shard) = (self.record.pool.clone(), self.record.shard.clone());
-        let census = self.world.proxies.census(&pool, &shard).await.map_err(|error| Failure::Failed(error.to_string()))?;
+        let census = self
+            .world
+            .proxies
+            .census(&pool, &shard)
+            .await
+            .map_err(|error| Failure::Failed(error.to_string()))?;
         let expected = match direction {
             Direction::Forward => self.record.epoch,
             Direction::Back => self.record.epoch + 1,
         };
         if census.epoch() != Some(expected) {
-            return Err(Failure::Failed(format!("the proxies do not all stand at epoch {expected} of shard {shard}")));
+            return Err(Failure::Failed(format!(
+                "the proxies do not all stand at epoch {expected} of shard {shard}"
+            )));
         }
         let term = self.world.journal.next_term(census.term() + 1).await?;
         let (from, to) = match direction {
@@ -193,13 +232,33 @@ impl Driver {
         };
         let from_build = build(&self.world.servers.observe(&from).await?);
         let to_login = self.world.servers.login(&to)?;
-        let guard = self.world.guards.open(&from, from_build, &to_login, None).await.map_err(Failure::Failed)?;
+        let guard = self
+            .world
+            .guards
+            .open(&from, from_build, &to_login, None)
+            .await
+            .map_err(Failure::Failed)?;
         let hold_ms = self.options.hold_max_ms;
-        Ok(Passage { pool, shard, epoch: expected, term, direction, from, to, followed, guard, hold_ms })
+        Ok(Passage {
+            pool,
+            shard,
+            epoch: expected,
+            term,
+            direction,
+            from,
+            to,
+            followed,
+            guard,
+            hold_ms,
+        })
     }
 
     /// One attempt. Whatever ends it before the commit is undone before this returns.
-    pub(super) async fn cross(&mut self, passage: &Passage, rehearsal: bool) -> Result<Crossed, Failure> {
+    pub(super) async fn cross(
+        &mut self,
+        passage: &Passage,
+        rehearsal: bool,
+    ) -> Result<Crossed, Failure> {
         let identity = match passage.direction {
             Direction::Forward => self.record.identity.clone(),
             Direction::Back => None,
@@ -209,8 +268,12 @@ impl Driver {
         let identity = identity.unwrap_or_else(|| Identity::of(&from, &to));
         match may_begin(&identity, &from, &to, LAG_MAX) {
             CutoverDecision::Go { .. } => {}
-            CutoverDecision::NoGo(waiting) => return Ok(Crossed::Held(Failure::Passing(waiting.to_string()))),
-            CutoverDecision::Abort(reason) => return Ok(Crossed::Fenced(Failure::Failed(reason.to_string()))),
+            CutoverDecision::NoGo(waiting) => {
+                return Ok(Crossed::Held(Failure::Passing(waiting.to_string())));
+            }
+            CutoverDecision::Abort(reason) => {
+                return Ok(Crossed::Fenced(Failure::Failed(reason.to_string())));
+            }
         }
         self.record.attempt = Some(Attempt {
             term: passage.term,
@@ -220,14 +283,33 @@ impl Driver {
             rehearsal,
             committed_offset: None,
         });
-        let stats = self.world.proxies.stats(&passage.pool, &passage.shard).await;
+        let stats = self
+            .world
+            .proxies
+            .stats(&passage.pool, &passage.shard)
+            .await;
         self.record.p99_before_us = Some(stats.latency_p99_us);
-        let instances = self.world.proxies.census(&passage.pool, &passage.shard).await;
-        let instances = instances.map_err(|error| Failure::Failed(error.to_string()))?.instances;
-        let intended = self.performer.intend(&self.record, passage.effects()).await?;
+        let instances = self
+            .world
+            .proxies
+            .census(&passage.pool, &passage.shard)
+            .await;
+        let instances = instances
+            .map_err(|error| Failure::Failed(error.to_string()))?
+            .instances;
+        let intended = self
+            .performer
+            .intend(&self.record, passage.effects())
+            .await?;
         self.show_by_hand(Some(passage));
-        let mut attempting =
-            Attempting { passage, identity: &identity, intended, begun: None, rehearsal, started: Instant::now() };
+        let mut attempting = Attempting {
+            passage,
+            identity: &identity,
+            intended,
+            begun: None,
+            rehearsal,
+            started: Instant::now(),
+        };
         let failure = match self.steps(&mut attempting, &instances).await {
             Ok(None) => return Ok(Crossed::Committed),
             Ok(Some(lines)) => {
@@ -238,7 +320,11 @@ impl Driver {
         };
         tracing::warn!(shard = %passage.shard, term = passage.term, %failure, "undo the attempt");
         self.undo(passage, attempting.begun).await?;
-        Ok(if attempting.begun >= Some(Step::Fence) { Crossed::Fenced(failure) } else { Crossed::Held(failure) })
+        Ok(if attempting.begun >= Some(Step::Fence) {
+            Crossed::Fenced(failure)
+        } else {
+            Crossed::Held(failure)
+        })
     }
 
     /// Steps 1 to 8. `None` when committed; lines when a rehearsal has come to its end.
@@ -250,24 +336,52 @@ impl Driver {
         let passage = attempt.passage;
         let drained = self.step(attempt, Step::Hold).await?;
         let lease = attempt.started + Duration::from_millis(passage.hold_ms);
-        let Outcome::Stands(paused) = self.step(attempt, Step::Pause).await? else { return Err(no_standing()) };
-        self.until(&passage.to, lease, |to| has_caught_up(attempt.identity, &paused, to)).await?;
+        let Outcome::Stands(paused) = self.step(attempt, Step::Pause).await? else {
+            return Err(no_standing());
+        };
+        self.until(&passage.to, lease, |to| {
+            has_caught_up(attempt.identity, &paused, to)
+        })
+        .await?;
         let caught_up = attempt.started.elapsed();
         self.compare_unsettled(passage).await?;
-        let seen = self.world.proxies.census(&passage.pool, &passage.shard).await;
-        if seen.map_err(|error| Failure::Failed(error.to_string()))?.instances != *instances {
-            return Err(Failure::Failed("a proxy came, went or was restarted during the hold".to_owned()));
+        let seen = self
+            .world
+            .proxies
+            .census(&passage.pool, &passage.shard)
+            .await;
+        if seen
+            .map_err(|error| Failure::Failed(error.to_string()))?
+            .instances
+            != *instances
+        {
+            return Err(Failure::Failed(
+                "a proxy came, went or was restarted during the hold".to_owned(),
+            ));
         }
         self.step(attempt, Step::Prepare).await?;
         self.go_on()?;
-        let Outcome::Stands(fenced) = self.step(attempt, Step::Fence).await? else { return Err(no_standing()) };
+        let Outcome::Stands(fenced) = self.step(attempt, Step::Fence).await? else {
+            return Err(no_standing());
+        };
         let equal_by = Instant::now() + EQUAL_PATIENCE;
-        let offset = self.until(&passage.to, equal_by, |to| is_equal(attempt.identity, &fenced, to)).await?;
+        let offset = self
+            .until(&passage.to, equal_by, |to| {
+                is_equal(attempt.identity, &fenced, to)
+            })
+            .await?;
         if attempt.rehearsal {
-            return Ok(Some(rehearsal_lines(&drained, caught_up, attempt.started.elapsed(), offset)));
+            return Ok(Some(rehearsal_lines(
+                &drained,
+                caught_up,
+                attempt.started.elapsed(),
+                offset,
+            )));
         }
         self.go_on()?;
-        let Outcome::Stands(promoted) = self.step(attempt, Step::Promote).await? else { return Err(no_standing()) };
+        let Outcome::Stands(promoted) = self.step(attempt, Step::Promote).await? else {
+            return Err(no_standing());
+        };
         match is_promoted(attempt.identity, &fenced, &promoted) {
             CutoverDecision::Go { .. } => {}
             CutoverDecision::NoGo(waiting) => return Err(Failure::Passing(waiting.to_string())),
@@ -282,7 +396,9 @@ impl Driver {
 
     async fn step(&mut self, attempt: &mut Attempting<'_>, step: Step) -> Result<Outcome, Failure> {
         attempt.begun = Some(step);
-        let Some(intended) = attempt.intended.get(step as usize) else { return Err(no_standing()) };
+        let Some(intended) = attempt.intended.get(step as usize) else {
+            return Err(no_standing());
+        };
         Ok(self.performer.act(intended).await?)
     }
 
@@ -311,7 +427,10 @@ impl Driver {
         if self.unsettled.is_empty() || passage.direction == Direction::Back {
             return Ok(());
         }
-        let (from, to) = (self.world.servers.login(&passage.from)?, self.world.servers.login(&passage.to)?);
+        let (from, to) = (
+            self.world.servers.login(&passage.from)?,
+            self.world.servers.login(&passage.to)?,
+        );
         let options = CompareOptions::default().inside_hold();
         let outcome = verify::compare_keys(&from, &to, &self.unsettled, options).await;
         let outcome = outcome.map_err(|error| Failure::Failed(crate::world::one_line(&error)))?;
@@ -319,14 +438,21 @@ impl Driver {
             return Err(Failure::Failed(unequal(&outcome)));
         }
         if !outcome.unsettled.is_empty() {
-            return Err(Failure::Passing(format!("{} keys change inside the hold", outcome.unsettled.len())));
+            return Err(Failure::Passing(format!(
+                "{} keys change inside the hold",
+                outcome.unsettled.len()
+            )));
         }
         Ok(())
     }
 
     /// What the journal holds once step 8 is done.
     async fn stage_commit(&mut self, passage: &Passage, offset: u64) -> Result<(), Failure> {
-        let known = self.world.journal.route(&passage.pool, &passage.shard).await?;
+        let known = self
+            .world
+            .journal
+            .route(&passage.pool, &passage.shard)
+            .await?;
         let mut retired = known.map(|route| route.retired).unwrap_or_default();
         retired.retain(|url| *url != passage.to && *url != passage.from);
         retired.push(passage.from.clone());
@@ -351,7 +477,11 @@ impl Driver {
     }
 
     /// Undoes what was begun. Over when roles and a probe were read back and the gates are open, and not before.
-    pub(super) async fn undo(&mut self, passage: &Passage, begun: Option<Step>) -> Result<(), Failure> {
+    pub(super) async fn undo(
+        &mut self,
+        passage: &Passage,
+        begun: Option<Step>,
+    ) -> Result<(), Failure> {
         let started = Instant::now();
         if begun >= Some(Step::Fence) {
             let mut released = false;
@@ -387,7 +517,9 @@ impl Driver {
     async fn release_until_open(&mut self, passage: &Passage) -> Result<(), Failure> {
         let started = Instant::now();
         loop {
-            let Err(error) = self.perform(passage.release_back()).await else { return Ok(()) };
+            let Err(error) = self.perform(passage.release_back()).await else {
+                return Ok(());
+            };
             self.complain(format!("release after attempt {}: {error}", passage.term));
             if started.elapsed() > UNDO_PATIENCE {
                 return Ok(());
@@ -411,22 +543,39 @@ fn commit_into(record: &mut crate::journal::ShardRecord, passage: &Passage, offs
 }
 
 /// Where a target dials its source.
-pub(crate) fn forward_place(world: &crate::world::World, source: &str) -> Result<GuardPlace, Failure> {
+pub(crate) fn forward_place(
+    world: &crate::world::World,
+    source: &str,
+) -> Result<GuardPlace, Failure> {
     let login = world.servers.login(source)?;
-    Ok(GuardPlace { host: login.host, port: login.port })
+    Ok(GuardPlace {
+        host: login.host,
+        port: login.port,
+    })
 }
 
 /// What a rehearsal saw, for a person.
-fn rehearsal_lines(drained: &Outcome, caught_up: Duration, whole: Duration, offset: u64) -> Vec<String> {
+fn rehearsal_lines(
+    drained: &Outcome,
+    caught_up: Duration,
+    whole: Duration,
+    offset: u64,
+) -> Vec<String> {
     let waited_us = match drained {
         Outcome::Proxies { waited_us, .. } => *waited_us,
         _ => 0,
     };
     let ms = |time: Duration| time.as_secs_f64() * 1_000.0;
     vec![
-        format!("drained in {:.1} ms", Duration::from_micros(waited_us).as_secs_f64() * 1_000.0),
+        format!(
+            "drained in {:.1} ms",
+            Duration::from_micros(waited_us).as_secs_f64() * 1_000.0
+        ),
         format!("caught up after {:.1} ms", ms(caught_up)),
-        format!("fenced, equal at offset {offset}, after {:.1} ms", ms(whole)),
+        format!(
+            "fenced, equal at offset {offset}, after {:.1} ms",
+            ms(whole)
+        ),
         format!("predicted gap: {:.0} ms", ms(whole) * 1.5),
     ]
 }

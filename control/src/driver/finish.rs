@@ -7,7 +7,7 @@ use crate::guard::{ForeignKey, GuardState};
 use crate::journal::Direction;
 use crate::phase::Phase;
 use crate::status::WayBack;
-use crate::verify::{Kind, KeyRef};
+use crate::verify::{KeyRef, Kind};
 
 /// Attempts of one rollback, when drain or lag ended the ones before.
 const ATTEMPTS_MAX: u32 = 3;
@@ -19,23 +19,36 @@ impl Driver {
         tracing::warn!(pool = %self.record.pool, shard = %self.record.shard, %failure, "abort");
         self.waits_for(None);
         let by_hand = self.abort_lines();
-        for (side, server) in [("target", self.record.target.clone()), ("source", self.record.source.clone())] {
+        for (side, server) in [
+            ("target", self.record.target.clone()),
+            ("source", self.record.source.clone()),
+        ] {
             if self.record.armed.is_empty() {
                 break;
             }
             if side == "target"
-                && let Err(error) = self.perform(Effect::Retire { server: server.clone() }).await
+                && let Err(error) = self
+                    .perform(Effect::Retire {
+                        server: server.clone(),
+                    })
+                    .await
             {
-                self.record.note(format!("the target was not left fenced: {error}"));
+                self.record
+                    .note(format!("the target was not left fenced: {error}"));
             }
             if let Err(error) = self.disarm(side, server).await {
-                self.record.note(format!("the settings of the {side} were not put back: {error}"));
+                self.record.note(format!(
+                    "the settings of the {side} were not put back: {error}"
+                ));
             }
         }
         self.world.guards.close(&self.record.source).await;
         self.remember_retired().await;
         self.record.error = Some(failure.to_string());
-        self.board.update(&self.record.pool, &self.record.shard, |live| live.by_hand = by_hand);
+        self.board
+            .update(&self.record.pool, &self.record.shard, |live| {
+                live.by_hand = by_hand
+            });
         while let Err(error) = self.enter(Phase::Aborted).await {
             tracing::error!(%error, "the abort is done, but the journal does not take it");
             if self.pause_after_commit(super::stop::RETRY).await.is_err() {
@@ -76,7 +89,9 @@ impl Driver {
 
     /// Gives a server the settings back that arming changed. The loser of an upgrade stays as it is.
     async fn disarm(&mut self, side: &str, server: String) -> Result<(), Failure> {
-        let Some(settings) = self.record.armed.get(side).cloned() else { return Ok(()) };
+        let Some(settings) = self.record.armed.get(side).cloned() else {
+            return Ok(());
+        };
         if settings.is_empty() {
             return Ok(());
         }
@@ -88,9 +103,16 @@ impl Driver {
     /// Closes the way back: the source stays fenced, and the target gets its own settings.
     pub(super) async fn finalize(&mut self) -> Result<(), Failure> {
         let (source, target) = (self.record.source.clone(), self.record.target.clone());
-        if let Err(error) = self.perform(Effect::Retire { server: source.clone() }).await {
+        if let Err(error) = self
+            .perform(Effect::Retire {
+                server: source.clone(),
+            })
+            .await
+        {
             // A source that is gone serves nobody; one that comes back follows a guard that is closed.
-            self.record.note(format!("the source was not told that it is retired: {error}"));
+            self.record.note(format!(
+                "the source was not told that it is retired: {error}"
+            ));
         }
         self.world.guards.close(&source).await;
         self.disarm("target", target).await?;
@@ -111,7 +133,9 @@ impl Driver {
         loop {
             attempts += 1;
             self.compare_for_rollback(accept_loss).await?;
-            self.may_roll_back(accept_loss).await.map_err(Failure::Failed)?;
+            self.may_roll_back(accept_loss)
+                .await
+                .map_err(Failure::Failed)?;
             let mut before = self.record.attempt.clone();
             let passage = self.passage(Direction::Back).await?;
             let crossed = self.cross(&passage, false).await?;
@@ -126,13 +150,18 @@ impl Driver {
                     self.save().await?;
                     match failure {
                         Failure::Passing(why) if attempts < ATTEMPTS_MAX => {
-                            self.record.note(format!("rollback attempt {} did not get through: {why}", passage.term));
+                            self.record.note(format!(
+                                "rollback attempt {} did not get through: {why}",
+                                passage.term
+                            ));
                             self.pause_after_commit(super::stop::RETRY).await?;
                         }
                         other => return Err(other),
                     }
                 }
-                Crossed::Rehearsed(_) => return Err(Failure::Failed("a rollback is not rehearsed".to_owned())),
+                Crossed::Rehearsed(_) => {
+                    return Err(Failure::Failed("a rollback is not rehearsed".to_owned()));
+                }
             }
         }
     }
@@ -140,18 +169,34 @@ impl Driver {
     /// The target stays fenced and follows nobody; the source gets its settings back.
     pub(super) async fn settle_rollback(&mut self) -> Result<(), Failure> {
         let (source, target) = (self.record.source.clone(), self.record.target.clone());
-        let scripts = Effect::CarryScripts { pool: self.record.pool.clone(), target: source.clone() };
+        let scripts = Effect::CarryScripts {
+            pool: self.record.pool.clone(),
+            target: source.clone(),
+        };
         if let Err(error) = self.perform(scripts).await {
-            self.record.note(format!("scripts were not loaded on the source: {error}"));
+            self.record
+                .note(format!("scripts were not loaded on the source: {error}"));
         }
-        if let Err(error) = self.perform(Effect::Retire { server: target.clone() }).await {
-            self.record.note(format!("the target was not told that it is retired: {error}"));
+        if let Err(error) = self
+            .perform(Effect::Retire {
+                server: target.clone(),
+            })
+            .await
+        {
+            self.record.note(format!(
+                "the target was not told that it is retired: {error}"
+            ));
         }
         self.world.guards.close(&target).await;
         self.world.guards.close(&source).await;
         self.disarm("source", source).await?;
-        let stats = self.world.proxies.stats(&self.record.pool, &self.record.shard).await;
-        self.record.hold_ms = Some(std::time::Duration::from_micros(stats.longest_gap_us).as_secs_f64() * 1_000.0);
+        let stats = self
+            .world
+            .proxies
+            .stats(&self.record.pool, &self.record.shard)
+            .await;
+        self.record.hold_ms =
+            Some(std::time::Duration::from_micros(stats.longest_gap_us).as_secs_f64() * 1_000.0);
         self.save().await
     }
 
@@ -162,15 +207,27 @@ impl Driver {
         if accept_loss.is_some() {
             let seen = self.world.guards.seen(&self.record.source).await;
             let foreign = seen.map(|seen| seen.foreign).unwrap_or_default();
-            let named = |key: &KeyRef, db| foreign.keys.contains(&ForeignKey { db, key: key.key.clone() });
-            let lost = |key: &KeyRef| !foreign.whole || named(key, Some(key.db)) || named(key, None);
+            let named = |key: &KeyRef, db| {
+                foreign.keys.contains(&ForeignKey {
+                    db,
+                    key: key.key.clone(),
+                })
+            };
+            let lost =
+                |key: &KeyRef| !foreign.whole || named(key, Some(key.db)) || named(key, None);
             outcome.differences.retain(|found| !lost(&found.key));
             outcome.unverifiable.retain(|found| !lost(&found.key));
             outcome.functions.clear();
         }
-        let expiries = outcome.differences.iter().filter(|found| found.kind == Kind::Ttl).count();
+        let expiries = outcome
+            .differences
+            .iter()
+            .filter(|found| found.kind == Kind::Ttl)
+            .count();
         if expiries > 0 && expiries == outcome.differences.len() {
-            self.record.note(format!("{expiries} expiries differ on the source by more than the tolerance"));
+            self.record.note(format!(
+                "{expiries} expiries differ on the source by more than the tolerance"
+            ));
             outcome.differences.clear();
         }
         self.record.keys_verified = outcome.keys_compared;
@@ -191,7 +248,11 @@ impl Driver {
             // Where not all could be named, commands are counted: the loss is never said to be smaller than it is.
             GuardState::Following { .. } => {
                 let named = seen.foreign.keys.len() as u64;
-                WayBack::ExceptKeys(if seen.foreign.whole { named } else { named.max(seen.foreign.count) })
+                WayBack::ExceptKeys(if seen.foreign.whole {
+                    named
+                } else {
+                    named.max(seen.foreign.count)
+                })
             }
             GuardState::Refused { why } => WayBack::Gone(why),
             GuardState::Lost { why } => WayBack::Unknown(why),

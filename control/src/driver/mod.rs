@@ -43,7 +43,10 @@ pub(crate) enum Order {
     /// Close the way back.
     Finalize(tokio::sync::oneshot::Sender<Result<(), String>>),
     /// Go back, accepting the loss of so many keys. The answer says whether it may begin.
-    Rollback(Option<u64>, tokio::sync::oneshot::Sender<Result<(), String>>),
+    Rollback(
+        Option<u64>,
+        tokio::sync::oneshot::Sender<Result<(), String>>,
+    ),
 }
 
 /// Drives one shard.
@@ -74,7 +77,11 @@ pub(crate) struct Start {
 impl Driver {
     pub(crate) fn new(start: Start) -> Driver {
         let real = Real::new(start.world.clone());
-        let performer = Performer::new(start.world.journal.clone(), real, Failpoint::from_environment());
+        let performer = Performer::new(
+            start.world.journal.clone(),
+            real,
+            Failpoint::from_environment(),
+        );
         Driver {
             world: start.world,
             performer,
@@ -100,7 +107,10 @@ impl Driver {
 
     /// Ends an upgrade that has not begun, because a shard before it was aborted.
     pub(crate) async fn call_off(&mut self, before: &str) {
-        self.abort(&Failure::Failed(format!("not begun: shard {before} before it was aborted"))).await;
+        self.abort(&Failure::Failed(format!(
+            "not begun: shard {before} before it was aborted"
+        )))
+        .await;
     }
 
     /// Goes on until the shard soaks, or has come to an end. What stops it before the commit aborts the shard.
@@ -113,7 +123,9 @@ impl Driver {
                 Phase::Verify => self.verify_phase().await,
                 Phase::Cutover => self.cutover_phase().await,
                 Phase::Committed => self.publish_phase().await,
-                Phase::Soak | Phase::Finalized | Phase::RolledBack | Phase::Aborted => return self.record.phase,
+                Phase::Soak | Phase::Finalized | Phase::RolledBack | Phase::Aborted => {
+                    return self.record.phase;
+                }
             };
             match went {
                 Ok(()) => {}
@@ -132,7 +144,11 @@ impl Driver {
 
     /// Moves to the next phase: in the journal first, then on the board.
     async fn enter(&mut self, next: Phase) -> Result<(), Failure> {
-        debug_assert!(self.record.phase.may_become(next), "{} may not become {next}", self.record.phase);
+        debug_assert!(
+            self.record.phase.may_become(next),
+            "{} may not become {next}",
+            self.record.phase
+        );
         let mut record = self.record.clone();
         record.phase = next;
         if !matches!(next, Phase::Aborted) {
@@ -155,12 +171,18 @@ impl Driver {
     /// Puts the record on the board.
     fn show(&self) {
         let record = self.record.clone();
-        self.board.update(&self.record.pool, &self.record.shard, |live| live.record = record);
+        self.board
+            .update(&self.record.pool, &self.record.shard, |live| {
+                live.record = record
+            });
     }
 
     /// Says what the driver waits for.
     fn waits_for(&self, what: Option<String>) {
-        self.board.update(&self.record.pool, &self.record.shard, |live| live.waiting = what);
+        self.board
+            .update(&self.record.pool, &self.record.shard, |live| {
+                live.waiting = what
+            });
     }
 
     /// Says on the board and in the log what is wrong now.
@@ -185,7 +207,10 @@ impl Driver {
     /// Shows the lines that undo by hand what is about to happen.
     fn show_by_hand(&self, passage: Option<&Passage>) {
         let lines = passage.map(Passage::by_hand).unwrap_or_default();
-        self.board.update(&self.record.pool, &self.record.shard, |live| live.by_hand = lines);
+        self.board
+            .update(&self.record.pool, &self.record.shard, |live| {
+                live.by_hand = lines
+            });
     }
 }
 

@@ -22,8 +22,13 @@ impl Driver {
     pub(super) async fn publish_phase(&mut self) -> Result<(), Failure> {
         let passage = self.committed_passage(Direction::Forward)?;
         self.publish(&passage).await?;
-        let stats = self.world.proxies.stats(&passage.pool, &passage.shard).await;
-        self.record.hold_ms = Some(Duration::from_micros(stats.longest_gap_us).as_secs_f64() * 1_000.0);
+        let stats = self
+            .world
+            .proxies
+            .stats(&passage.pool, &passage.shard)
+            .await;
+        self.record.hold_ms =
+            Some(Duration::from_micros(stats.longest_gap_us).as_secs_f64() * 1_000.0);
         self.record.soak_since_ms = Some(now_ms());
         self.show_by_hand(None);
         self.enter(Phase::Soak).await
@@ -90,9 +95,16 @@ impl Driver {
 
     /// True when every proxy answers that it stands open at the new epoch.
     async fn is_published(&self, passage: &Passage) -> bool {
-        let census = self.world.proxies.census(&passage.pool, &passage.shard).await;
+        let census = self
+            .world
+            .proxies
+            .census(&passage.pool, &passage.shard)
+            .await;
         census.is_ok_and(|census| {
-            census.gates.iter().all(|(_, epoch, gate, _)| *epoch == passage.epoch + 1 && gate == "open")
+            census
+                .gates
+                .iter()
+                .all(|(_, epoch, gate, _)| *epoch == passage.epoch + 1 && gate == "open")
         })
     }
 
@@ -107,12 +119,21 @@ impl Driver {
         };
         let answers = self.world.proxies.switch(&gate, &passage.to).await;
         let forgot = |answer: &Result<_, ProxyError>| {
-            matches!(answer, Err(ProxyError::Refused { code: GateCode::NotHeld, .. }))
+            matches!(
+                answer,
+                Err(ProxyError::Refused {
+                    code: GateCode::NotHeld,
+                    ..
+                })
+            )
         };
         if !answers.iter().any(forgot) {
             return;
         }
-        let hold = Effect::Hold { gate: gate.clone(), lease_ms: LATE_LEASE_MS };
+        let hold = Effect::Hold {
+            gate: gate.clone(),
+            lease_ms: LATE_LEASE_MS,
+        };
         for effect in [hold, Effect::Prepare { gate }, passage.effect(Step::Switch)] {
             if let Err(error) = self.perform(effect).await {
                 tracing::debug!(%error, "catch up a proxy");

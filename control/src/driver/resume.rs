@@ -31,8 +31,12 @@ impl Driver {
 
     async fn try_resume(&mut self) -> Result<(), Failure> {
         match (self.record.phase, self.record.attempt.clone()) {
-            (Phase::Cutover | Phase::Committed, Some(attempt)) => self.resume_attempt(&attempt).await,
-            (Phase::Soak, Some(attempt)) if attempt.direction == Direction::Back && attempt.committed_offset.is_none() => {
+            (Phase::Cutover | Phase::Committed, Some(attempt)) => {
+                self.resume_attempt(&attempt).await
+            }
+            (Phase::Soak, Some(attempt))
+                if attempt.direction == Direction::Back && attempt.committed_offset.is_none() =>
+            {
                 self.reopen_guard().await?;
                 self.resume_attempt(&attempt).await
             }
@@ -55,7 +59,11 @@ impl Driver {
     async fn resume_attempt(&mut self, attempt: &Attempt) -> Result<(), Failure> {
         let passage = self.interrupted(attempt)?;
         self.show_by_hand(Some(&passage));
-        let census = self.world.proxies.census(&passage.pool, &passage.shard).await;
+        let census = self
+            .world
+            .proxies
+            .census(&passage.pool, &passage.shard)
+            .await;
         let census = census.map_err(|error| Failure::Failed(error.to_string()))?;
         let from = self.world.servers.standing(&passage.from).await.ok();
         let to = self.world.servers.standing(&passage.to).await.ok();
@@ -63,7 +71,10 @@ impl Driver {
             from: from.as_ref(),
             to: to.as_ref(),
             committed: attempt.committed_offset.is_some(),
-            any_switched: census.gates.iter().any(|(_, epoch, _, _)| *epoch > passage.epoch),
+            any_switched: census
+                .gates
+                .iter()
+                .any(|(_, epoch, _, _)| *epoch > passage.epoch),
         };
         let way = decide(&found);
         tracing::info!(shard = %passage.shard, term = passage.term, ?way, "recover an attempt");
@@ -73,15 +84,23 @@ impl Driver {
             Way::FenceAndForward => {
                 self.reopen_guard().await?;
                 let guard = self.record.guard.clone().unwrap_or(passage.guard);
-                self.record.note("the source had come back as a primary and was fenced again");
-                self.perform(Effect::Fence { server: passage.from, guard }).await.map(drop)
+                self.record
+                    .note("the source had come back as a primary and was fenced again");
+                self.perform(Effect::Fence {
+                    server: passage.from,
+                    guard,
+                })
+                .await
+                .map(drop)
             }
             Way::PromoteAndForward => {
                 self.perform(Effect::Promote { server: passage.to }).await?;
                 self.reopen_guard().await
             }
             Way::AskAgain => Err(Failure::Failed("the servers do not answer".to_owned())),
-            Way::Person(why) => Err(Failure::Failed(format!("{why} Nothing was changed; see by_hand"))),
+            Way::Person(why) => Err(Failure::Failed(format!(
+                "{why} Nothing was changed; see by_hand"
+            ))),
         }
     }
 
@@ -89,7 +108,10 @@ impl Driver {
     async fn undo_interrupted(&mut self, passage: &Passage) -> Result<(), Failure> {
         self.record.identity = None;
         self.undo(passage, Some(Step::Unpark)).await?;
-        self.record.note(format!("attempt {} was interrupted and undone", passage.term));
+        self.record.note(format!(
+            "attempt {} was interrupted and undone",
+            passage.term
+        ));
         match (passage.direction, self.record.phase) {
             (Direction::Forward, Phase::Cutover) => self.enter(Phase::Verify).await,
             (Direction::Forward, _) => {
@@ -103,7 +125,10 @@ impl Driver {
                     url: passage.from.clone(),
                     retired: vec![passage.to.clone()],
                 };
-                self.world.journal.commit(self.record.clone(), route).await?;
+                self.world
+                    .journal
+                    .commit(self.record.clone(), route)
+                    .await?;
                 self.show();
                 Ok(())
             }
@@ -123,9 +148,10 @@ impl Driver {
         };
         let followed = match attempt.direction {
             Direction::Forward => super::forward_place(&self.world, &from)?,
-            Direction::Back => {
-                record.guard.clone().ok_or_else(|| Failure::Failed("the journal names no guard".to_owned()))?
-            }
+            Direction::Back => record
+                .guard
+                .clone()
+                .ok_or_else(|| Failure::Failed("the journal names no guard".to_owned()))?,
         };
         let guard = attempt.guard.clone().unwrap_or_else(|| followed.clone());
         Ok(Passage {
@@ -150,19 +176,30 @@ impl Driver {
             Ok(seen) => build(&seen),
             Err(error) => {
                 let way = WayBack::Unknown(error.to_string());
-                self.board.update(&self.record.pool, &self.record.shard, |live| live.way_back = Some(way));
+                self.board
+                    .update(&self.record.pool, &self.record.shard, |live| {
+                        live.way_back = Some(way)
+                    });
                 return Err(error.into());
             }
         };
         let login = self.world.servers.login(&target)?;
-        let place: GuardPlace =
-            self.world.guards.open(&source, source_build, &login, wanted.as_ref()).await.map_err(Failure::Failed)?;
+        let place: GuardPlace = self
+            .world
+            .guards
+            .open(&source, source_build, &login, wanted.as_ref())
+            .await
+            .map_err(Failure::Failed)?;
         if let Some(earlier) = self.record.foreign.clone() {
             self.world.guards.remember(&source, earlier).await;
         }
         if wanted.as_ref() != Some(&place) {
             // The old port is taken: the source is told where the guard is now. It is a replica before and after.
-            self.perform(Effect::Demote { server: source.clone(), primary: place.clone() }).await?;
+            self.perform(Effect::Demote {
+                server: source.clone(),
+                primary: place.clone(),
+            })
+            .await?;
             self.record.guard = Some(place);
             self.save().await?;
         }
@@ -174,7 +211,9 @@ impl Driver {
 /// Proxies that an attempt left held, of shards where no attempt is open: they are switched or released to where the
 /// journal says that the shard is.
 pub(crate) async fn bring_proxies_home(world: &World, route: &RouteRecord) {
-    let Ok(census) = world.proxies.census(&route.pool, &route.shard).await else { return };
+    let Ok(census) = world.proxies.census(&route.pool, &route.shard).await else {
+        return;
+    };
     for (instance, epoch, state, term) in &census.gates {
         let gate = |epoch: u64| crate::effect::Gate {
             pool: route.pool.clone(),
@@ -185,7 +224,8 @@ pub(crate) async fn bring_proxies_home(world: &World, route: &RouteRecord) {
         match state.as_str() {
             "prepared" if epoch + 1 == route.epoch => {
                 tracing::info!(%instance, shard = %route.shard, "switch a proxy that missed it");
-                let _each_answers_for_itself = world.proxies.switch(&gate(*epoch), &route.url).await;
+                let _each_answers_for_itself =
+                    world.proxies.switch(&gate(*epoch), &route.url).await;
                 let _each_answers_for_itself = world.proxies.release(&gate(route.epoch)).await;
             }
             "prepared" | "switched" | "held" if *epoch == route.epoch => {
@@ -193,7 +233,9 @@ pub(crate) async fn bring_proxies_home(world: &World, route: &RouteRecord) {
                 let _each_answers_for_itself = world.proxies.release(&gate(*epoch)).await;
             }
             "open" if *epoch == route.epoch => {}
-            _ => tracing::warn!(%instance, shard = %route.shard, epoch, state, "a proxy stands where the journal does not"),
+            _ => {
+                tracing::warn!(%instance, shard = %route.shard, epoch, state, "a proxy stands where the journal does not")
+            }
         }
     }
 }

@@ -29,8 +29,17 @@ pub(crate) struct Budget {
 
 impl Budget {
     /// Takes the counters as they are now, and says what is over the budget.
-    #[expect(clippy::cast_precision_loss, reason = "a share of commands needs no exact count")]
-    pub(crate) fn look(&mut self, now: Instant, commands: u64, errors: u64, p99: (u64, u64)) -> Vec<String> {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a share of commands needs no exact count"
+    )]
+    pub(crate) fn look(
+        &mut self,
+        now: Instant,
+        commands: u64,
+        errors: u64,
+        p99: (u64, u64),
+    ) -> Vec<String> {
         let mut warnings = Vec::new();
         self.seen.push_back((now, commands, errors));
         while self.seen.len() > 1 && self.seen[1].0 + BUDGET_TIME <= now {
@@ -39,13 +48,20 @@ impl Budget {
         if let Some((since, commands_then, errors_then)) = self.seen.front().copied() {
             let served = commands.saturating_sub(commands_then);
             let failed = errors.saturating_sub(errors_then);
-            if now.duration_since(since) >= BUDGET_TIME && failed as f64 > ERROR_SHARE_MAX * served as f64 {
-                warnings.push(format!("{failed} of {served} commands failed in the last {} s", BUDGET_TIME.as_secs()));
+            if now.duration_since(since) >= BUDGET_TIME
+                && failed as f64 > ERROR_SHARE_MAX * served as f64
+            {
+                warnings.push(format!(
+                    "{failed} of {served} commands failed in the last {} s",
+                    BUDGET_TIME.as_secs()
+                ));
             }
         }
         let (before, after) = p99;
         if before > 0 && after > P99_FACTOR_MAX * before {
-            warnings.push(format!("p99 is {after} us, it was {before} us before the cutover"));
+            warnings.push(format!(
+                "p99 is {after} us, it was {before} us before the cutover"
+            ));
         }
         warnings
     }
@@ -55,11 +71,22 @@ impl Driver {
     /// Soaks until an end, or until control stops.
     pub(crate) async fn soak(&mut self) -> Phase {
         let mut budget = Budget::default();
-        let target_run_id = self.world.servers.standing(&self.record.target).await.ok().map(|seen| seen.run_id);
+        let target_run_id = self
+            .world
+            .servers
+            .standing(&self.record.target)
+            .await
+            .ok()
+            .map(|seen| seen.run_id);
         while self.record.phase == Phase::Soak {
             let way = self.look(&mut budget, target_run_id.as_deref()).await;
-            let soaked_ms = now_ms().saturating_sub(self.record.soak_since_ms.unwrap_or_else(now_ms));
-            if self.options.soak_s.is_some_and(|seconds| soaked_ms >= seconds.saturating_mul(1_000)) {
+            let soaked_ms =
+                now_ms().saturating_sub(self.record.soak_since_ms.unwrap_or_else(now_ms));
+            if self
+                .options
+                .soak_s
+                .is_some_and(|seconds| soaked_ms >= seconds.saturating_mul(1_000))
+            {
                 self.say(way);
                 if let Err(failure) = self.finalize().await {
                     self.complain(failure.to_string());
@@ -117,35 +144,55 @@ impl Driver {
     }
 
     fn rolling_back(&self, is: bool) {
-        self.board.update(&self.record.pool, &self.record.shard, |live| live.rolling_back = is);
+        self.board
+            .update(&self.record.pool, &self.record.shard, |live| {
+                live.rolling_back = is
+            });
     }
 
     fn say(&self, way: WayBack) {
-        self.board.update(&self.record.pool, &self.record.shard, |live| live.way_back = Some(way));
+        self.board
+            .update(&self.record.pool, &self.record.shard, |live| {
+                live.way_back = Some(way)
+            });
     }
 
     /// Looks at everything that soak is about.
     async fn look(&mut self, budget: &mut Budget, target_run_id: Option<&str>) -> WayBack {
         let mut way = self.way_back().await;
-        let stats = self.world.proxies.stats(&self.record.pool, &self.record.shard).await;
+        let stats = self
+            .world
+            .proxies
+            .stats(&self.record.pool, &self.record.shard)
+            .await;
         let p99 = (self.record.p99_before_us.unwrap_or(0), stats.latency_p99_us);
         let mut warnings = budget.look(Instant::now(), stats.commands, stats.errors, p99);
         let source = self.world.servers.standing(&self.record.source).await;
         let target = self.world.servers.standing(&self.record.target).await;
         match &source {
             Ok(source) if source.role == Role::Primary => {
-                warnings.push("the source was restarted and is a primary: it is fenced again".to_owned());
+                warnings.push(
+                    "the source was restarted and is a primary: it is fenced again".to_owned(),
+                );
                 way = WayBack::Gone("the source was restarted as a primary".to_owned());
                 if let Some(guard) = self.record.guard.clone() {
-                    let fence = crate::effect::Effect::Fence { server: self.record.source.clone(), guard };
+                    let fence = crate::effect::Effect::Fence {
+                        server: self.record.source.clone(),
+                        guard,
+                    };
                     if let Err(error) = self.perform(fence).await {
                         warnings.push(format!("the fence failed: {error}"));
                     }
                 }
             }
             Ok(source) => {
-                let lag = target.as_ref().map_or(0, |target| target.offset.saturating_sub(source.offset));
-                self.board.update(&self.record.pool, &self.record.shard, |live| live.lag_bytes = Some(lag));
+                let lag = target
+                    .as_ref()
+                    .map_or(0, |target| target.offset.saturating_sub(source.offset));
+                self.board
+                    .update(&self.record.pool, &self.record.shard, |live| {
+                        live.lag_bytes = Some(lag)
+                    });
             }
             Err(error) => {
                 warnings.push(format!("the source does not answer: {error}"));
@@ -166,8 +213,14 @@ impl Driver {
 
     /// What the source could not execute outlives a restart of control.
     async fn keep_foreign(&mut self) {
-        let Some(seen) = self.world.guards.seen(&self.record.source).await else { return };
-        let known = self.record.foreign.as_ref().map_or(0, |foreign| foreign.count);
+        let Some(seen) = self.world.guards.seen(&self.record.source).await else {
+            return;
+        };
+        let known = self
+            .record
+            .foreign
+            .as_ref()
+            .map_or(0, |foreign| foreign.count);
         if seen.foreign.count == known {
             return;
         }
@@ -179,11 +232,18 @@ impl Driver {
 
     /// Shows the warnings of now, and logs those that are new.
     fn warn(&self, warnings: Vec<String>) {
-        let known = self.board.shard(&self.record.pool, &self.record.shard).map(|live| live.warnings).unwrap_or_default();
+        let known = self
+            .board
+            .shard(&self.record.pool, &self.record.shard)
+            .map(|live| live.warnings)
+            .unwrap_or_default();
         for warning in warnings.iter().filter(|warning| !known.contains(warning)) {
             tracing::warn!(pool = %self.record.pool, shard = %self.record.shard, %warning, "soak");
         }
-        self.board.update(&self.record.pool, &self.record.shard, |live| live.warnings = warnings);
+        self.board
+            .update(&self.record.pool, &self.record.shard, |live| {
+                live.warnings = warnings
+            });
     }
 }
 
@@ -200,7 +260,10 @@ mod tests {
         let start = Instant::now();
         let mut budget = Budget::default();
         assert!(budget.look(start, 0, 0, (0, 0)).is_empty());
-        assert!(budget.look(at(start, 5), 1_000, 5, (0, 0)).is_empty(), "too early to say");
+        assert!(
+            budget.look(at(start, 5), 1_000, 5, (0, 0)).is_empty(),
+            "too early to say"
+        );
         assert_eq!(
             budget.look(at(start, 10), 2_000, 10, (0, 0)),
             ["10 of 2000 commands failed in the last 10 s"]
@@ -222,6 +285,9 @@ mod tests {
         let mut budget = Budget::default();
         assert!(budget.look(Instant::now(), 1, 0, (100, 200)).is_empty());
         assert_eq!(budget.look(Instant::now(), 1, 0, (100, 201)).len(), 1);
-        assert!(budget.look(Instant::now(), 1, 0, (0, 999)).is_empty(), "nothing to compare with");
+        assert!(
+            budget.look(Instant::now(), 1, 0, (0, 999)).is_empty(),
+            "nothing to compare with"
+        );
     }
 }

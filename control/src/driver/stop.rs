@@ -78,7 +78,10 @@ impl Driver {
     }
 
     /// Runs something that only reads, and drops it when the operator wants something else.
-    pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
+    pub(super) async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
         let mut wish = self.wish.clone();
         tokio::select! {
             done = work => Ok(done),

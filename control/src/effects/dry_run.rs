@@ -15,12 +15,17 @@ pub(crate) struct DryRun {
 impl DryRun {
     /// For one shard.
     pub(crate) fn new(shard: &str) -> DryRun {
-        DryRun { shard: shard.to_owned(), lines: Mutex::new(Vec::new()) }
+        DryRun {
+            shard: shard.to_owned(),
+            lines: Mutex::new(Vec::new()),
+        }
     }
 
     /// The lines, numbered, so that sorting them keeps their order.
     pub(crate) fn into_lines(self) -> Vec<String> {
-        self.lines.into_inner().unwrap_or_else(PoisonError::into_inner)
+        self.lines
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -28,7 +33,11 @@ impl Effects for DryRun {
     async fn apply(&self, effect: &Effect) -> Result<Outcome, EffectError> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let number = lines.len() + 1;
-        lines.push(format!("{} {number:02} {}: {effect}", self.shard, effect.name()));
+        lines.push(format!(
+            "{} {number:02} {}: {effect}",
+            self.shard,
+            effect.name()
+        ));
         Ok(Outcome::Done)
     }
 }

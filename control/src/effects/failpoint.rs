@@ -41,7 +41,9 @@ impl Failpoint {
         if !cfg!(debug_assertions) {
             return Failpoint::default();
         }
-        let Ok(text) = std::env::var("UNDERSTUDY_FAILPOINT") else { return Failpoint::default() };
+        let Ok(text) = std::env::var("UNDERSTUDY_FAILPOINT") else {
+            return Failpoint::default();
+        };
         let parsed = Failpoint::parse(&text);
         if parsed.wanted.is_none() {
             tracing::warn!(%text, "UNDERSTUDY_FAILPOINT is not <effect>:<begun|applied>:<kill|stop|error>");
@@ -51,7 +53,9 @@ impl Failpoint {
 
     fn parse(text: &str) -> Failpoint {
         let mut parts = text.split(':');
-        let effect = parts.next().and_then(|name| Effect::ALL.into_iter().find(|known| *known == name));
+        let effect = parts
+            .next()
+            .and_then(|name| Effect::ALL.into_iter().find(|known| *known == name));
         let moment = match parts.next() {
             Some("begun") => Some(Moment::Begun),
             Some("applied") => Some(Moment::Applied),
@@ -72,7 +76,9 @@ impl Failpoint {
 
     /// Does what was asked for at this moment of this effect.
     pub(crate) fn at(&self, effect: &Effect, moment: Moment) -> Result<(), EffectError> {
-        let Some((name, when, act)) = self.wanted else { return Ok(()) };
+        let Some((name, when, act)) = self.wanted else {
+            return Ok(());
+        };
         if name != effect.name() || when != moment {
             return Ok(());
         }
@@ -81,7 +87,11 @@ impl Failpoint {
             Act::Stop => signal_ourselves("-STOP"),
             Act::Error => {
                 let cause = format!("failpoint at {}", moment.name());
-                return Err(EffectError { effect: effect.name(), cause, passing: false });
+                return Err(EffectError {
+                    effect: effect.name(),
+                    cause,
+                    passing: false,
+                });
             }
         }
         Ok(())
@@ -90,7 +100,10 @@ impl Failpoint {
 
 /// By the `kill` command, since this crate forbids `unsafe`.
 fn signal_ourselves(signal: &str) {
-    let sent = std::process::Command::new("kill").arg(signal).arg(std::process::id().to_string()).status();
+    let sent = std::process::Command::new("kill")
+        .arg(signal)
+        .arg(std::process::id().to_string())
+        .status();
     if let Err(error) = sent {
         tracing::error!(%error, "failpoint: run kill");
     }
@@ -105,7 +118,11 @@ mod tests {
         for name in Effect::ALL {
             for moment in ["begun", "applied"] {
                 for act in ["kill", "stop", "error"] {
-                    assert!(Failpoint::parse(&format!("{name}:{moment}:{act}")).wanted.is_some());
+                    assert!(
+                        Failpoint::parse(&format!("{name}:{moment}:{act}"))
+                            .wanted
+                            .is_some()
+                    );
                 }
             }
         }
@@ -113,7 +130,14 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_failpoint() {
-        for text in ["", "hold", "hold:begun", "hold:begun:kill:now", "frob:begun:kill", "hold:later:kill"] {
+        for text in [
+            "",
+            "hold",
+            "hold:begun",
+            "hold:begun:kill:now",
+            "frob:begun:kill",
+            "hold:later:kill",
+        ] {
             assert_eq!(Failpoint::parse(text), Failpoint::default(), "{text}");
         }
     }

@@ -3,8 +3,8 @@
 //! Outside a hold every effect waits for both. Inside one, the intentions of a whole attempt are on disk before its first
 //! effect, and results are queued: they are on disk before the commit, and clients wait for one fsync instead of twenty.
 
-use super::failpoint::{Failpoint, Moment};
 use super::Effects;
+use super::failpoint::{Failpoint, Moment};
 use crate::effect::{Effect, EffectError, Outcome};
 use crate::journal::{EffectRecord, EffectState, Journal, JournalError, ShardRecord};
 
@@ -44,7 +44,11 @@ pub(crate) struct Performer<E> {
 
 impl<E: Effects> Performer<E> {
     pub(crate) fn new(journal: Journal, effects: E, failpoint: Failpoint) -> Performer<E> {
-        Performer { journal, effects, failpoint }
+        Performer {
+            journal,
+            effects,
+            failpoint,
+        }
     }
 
     /// Who acts.
@@ -53,9 +57,18 @@ impl<E: Effects> Performer<E> {
     }
 
     /// Intends, acts, and records the result, each on disk before the next.
-    pub(crate) async fn perform(&self, of: &ShardRecord, effect: Effect) -> Result<Outcome, PerformError> {
-        let begun = self.journal.begin(&of.pool, &of.shard, vec![effect], None).await?;
-        let Some(begun) = begun.into_iter().next() else { return Ok(Outcome::Done) };
+    pub(crate) async fn perform(
+        &self,
+        of: &ShardRecord,
+        effect: Effect,
+    ) -> Result<Outcome, PerformError> {
+        let begun = self
+            .journal
+            .begin(&of.pool, &of.shard, vec![effect], None)
+            .await?;
+        let Some(begun) = begun.into_iter().next() else {
+            return Ok(Outcome::Done);
+        };
         let result = self.apply(&begun).await;
         let settled = self.journal.settle(begun, state(&result)).await;
         let outcome = result.map_err(PerformError::Effect)?;
@@ -69,13 +82,18 @@ impl<E: Effects> Performer<E> {
         of: &ShardRecord,
         effects: Vec<Effect>,
     ) -> Result<Vec<EffectRecord>, PerformError> {
-        Ok(self.journal.begin(&of.pool, &of.shard, effects, Some(of.clone())).await?)
+        Ok(self
+            .journal
+            .begin(&of.pool, &of.shard, effects, Some(of.clone()))
+            .await?)
     }
 
     /// Acts on an intention; its result is queued for the disk.
     pub(crate) async fn act(&self, intended: &EffectRecord) -> Result<Outcome, PerformError> {
         let result = self.apply(intended).await;
-        self.journal.settle_later(intended.clone(), state(&result)).await?;
+        self.journal
+            .settle_later(intended.clone(), state(&result))
+            .await?;
         result.map_err(PerformError::Effect)
     }
 

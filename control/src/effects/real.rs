@@ -39,25 +39,37 @@ struct Cause {
 
 impl From<ServerFailure> for Cause {
     fn from(error: ServerFailure) -> Cause {
-        Cause { text: error.to_string(), passing: false }
+        Cause {
+            text: error.to_string(),
+            passing: false,
+        }
     }
 }
 
 impl From<ProxyError> for Cause {
     fn from(error: ProxyError) -> Cause {
-        Cause { passing: error.is_passing(), text: error.to_string() }
+        Cause {
+            passing: error.is_passing(),
+            text: error.to_string(),
+        }
     }
 }
 
 impl From<String> for Cause {
     fn from(text: String) -> Cause {
-        Cause { text, passing: false }
+        Cause {
+            text,
+            passing: false,
+        }
     }
 }
 
 impl Real {
     pub(crate) fn new(world: Arc<World>) -> Real {
-        Real { world, commit: Mutex::new(None) }
+        Real {
+            world,
+            commit: Mutex::new(None),
+        }
     }
 
     /// Says what the next commit writes.
@@ -69,24 +81,38 @@ impl Real {
         let servers = &self.world.servers;
         match effect {
             Effect::TakeSnapshot { server, label } => self.snapshot(server, label).await,
-            Effect::Arm { server, settings } => arm(&mut servers.hold(server).await?, settings).await,
+            Effect::Arm { server, settings } => {
+                arm(&mut servers.hold(server).await?, settings).await
+            }
             Effect::Attach { target, source } => self.attach(target, source).await,
             Effect::CarrySettings { source, target } => {
-                let (mut source, mut target) = (servers.hold(source).await?, servers.hold(target).await?);
-                Ok(Outcome::Said(world::carry_settings(&mut source, &mut target).await?))
+                let (mut source, mut target) =
+                    (servers.hold(source).await?, servers.hold(target).await?);
+                Ok(Outcome::Said(
+                    world::carry_settings(&mut source, &mut target).await?,
+                ))
             }
             Effect::CarryUsers { source, target } => {
-                let (mut source, mut target) = (servers.hold(source).await?, servers.hold(target).await?);
-                Ok(Outcome::Said(world::carry_users(&mut source, &mut target).await?))
+                let (mut source, mut target) =
+                    (servers.hold(source).await?, servers.hold(target).await?);
+                Ok(Outcome::Said(
+                    world::carry_users(&mut source, &mut target).await?,
+                ))
             }
             Effect::CarryScripts { pool, target } => {
                 let scripts = self.world.proxies.scripts(pool).await?;
-                Ok(Outcome::Said(world::carry_scripts(&mut servers.hold(target).await?, &scripts).await?))
+                Ok(Outcome::Said(
+                    world::carry_scripts(&mut servers.hold(target).await?, &scripts).await?,
+                ))
             }
-            Effect::Hold { gate, lease_ms } => Ok(acknowledged(&self.world.proxies.hold(gate, *lease_ms).await?)),
+            Effect::Hold { gate, lease_ms } => Ok(acknowledged(
+                &self.world.proxies.hold(gate, *lease_ms).await?,
+            )),
             Effect::Pause { server, pause_ms } => {
                 let pause = Duration::from_millis(*pause_ms);
-                Ok(Outcome::Stands(servers.hold(server).await?.pause_writes(pause).await?))
+                Ok(Outcome::Stands(
+                    servers.hold(server).await?.pause_writes(pause).await?,
+                ))
             }
             Effect::Prepare { gate } => Ok(acknowledged(&self.world.proxies.prepare(gate).await?)),
             Effect::Fence { server, guard } => fence(&mut servers.hold(server).await?, guard).await,
@@ -99,7 +125,9 @@ impl Real {
             Effect::Commit { .. } => self.commit().await,
             Effect::Switch { gate, url } => everyone(self.world.proxies.switch(gate, url).await),
             Effect::Release { gate } => self.release(gate).await,
-            Effect::Demote { server, primary } => demote(&mut servers.hold(server).await?, primary).await,
+            Effect::Demote { server, primary } => {
+                demote(&mut servers.hold(server).await?, primary).await
+            }
             Effect::Unfence { server } => unfence(&mut servers.hold(server).await?).await,
             Effect::Retire { server } => retire(&mut servers.hold(server).await?).await,
             Effect::Disarm { server, settings } => {
@@ -115,10 +143,24 @@ impl Real {
 
     async fn snapshot(&self, server: &str, label: &str) -> Result<Outcome, Cause> {
         let login = self.world.servers.login(server)?;
-        let taken = self.world.snapshots.take(&login, label, std::future::pending()).await.map_err(|error| world::one_line(&error))?;
-        let summary = self.world.snapshots.verify(&taken.id).await.map_err(|error| world::one_line(&error))?;
+        let taken = self
+            .world
+            .snapshots
+            .take(&login, label, std::future::pending())
+            .await
+            .map_err(|error| world::one_line(&error))?;
+        let summary = self
+            .world
+            .snapshots
+            .verify(&taken.id)
+            .await
+            .map_err(|error| world::one_line(&error))?;
         if summary.keys != taken.keys {
-            return Err(format!("the snapshot has {} keys when read back, {} were taken", summary.keys, taken.keys).into());
+            return Err(format!(
+                "the snapshot has {} keys when read back, {} were taken",
+                summary.keys, taken.keys
+            )
+            .into());
         }
         Ok(Outcome::Snapshot(SnapshotNote {
             id: taken.id.to_string(),
@@ -135,7 +177,9 @@ impl Real {
         let login = self.world.servers.login(source)?;
         let mut server = self.world.servers.hold(target).await?;
         if let Some(password) = &login.password {
-            server.set("masteruser", login.username.as_deref().unwrap_or_default()).await?;
+            server
+                .set("masteruser", login.username.as_deref().unwrap_or_default())
+                .await?;
             server.set("masterauth", password.expose()).await?;
         }
         server.replicate_from(&login.host, login.port).await?;
@@ -143,9 +187,19 @@ impl Real {
     }
 
     async fn commit(&self) -> Result<Outcome, Cause> {
-        let staged = self.commit.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some((shard, route)) = staged else { return Err("no commit was staged".to_owned().into()) };
-        self.world.journal.commit(shard, route).await.map_err(|error| error.to_string())?;
+        let staged = self
+            .commit
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some((shard, route)) = staged else {
+            return Err("no commit was staged".to_owned().into());
+        };
+        self.world
+            .journal
+            .commit(shard, route)
+            .await
+            .map_err(|error| error.to_string())?;
         Ok(Outcome::Done)
     }
 
@@ -156,8 +210,15 @@ impl Real {
             return everyone(answers);
         }
         let census = self.world.proxies.census(&gate.pool, &gate.shard).await?;
-        if census.gates.iter().all(|(_, epoch, state, _)| *epoch == gate.epoch && state == "open") {
-            return Ok(Outcome::Proxies { count: census.gates.len(), waited_us: 0 });
+        if census
+            .gates
+            .iter()
+            .all(|(_, epoch, state, _)| *epoch == gate.epoch && state == "open")
+        {
+            return Ok(Outcome::Proxies {
+                count: census.gates.len(),
+                waited_us: 0,
+            });
         }
         everyone(answers)
     }
@@ -165,18 +226,31 @@ impl Real {
 
 impl Effects for Real {
     async fn apply(&self, effect: &Effect) -> Result<Outcome, EffectError> {
-        let failed = |cause: Cause| EffectError { effect: effect.name(), cause: cause.text, passing: cause.passing };
+        let failed = |cause: Cause| EffectError {
+            effect: effect.name(),
+            cause: cause.text,
+            passing: cause.passing,
+        };
         self.act(effect).await.map_err(failed)
     }
 }
 
 fn acknowledged(reports: &[GateReport]) -> Outcome {
-    let waited_us = reports.iter().map(|report| report.waited_us).max().unwrap_or(0);
-    Outcome::Proxies { count: reports.len(), waited_us }
+    let waited_us = reports
+        .iter()
+        .map(|report| report.waited_us)
+        .max()
+        .unwrap_or(0);
+    Outcome::Proxies {
+        count: reports.len(),
+        waited_us,
+    }
 }
 
 fn everyone(answers: Vec<Result<GateReport, ProxyError>>) -> Result<Outcome, Cause> {
-    let reports = answers.into_iter().collect::<Result<Vec<GateReport>, ProxyError>>()?;
+    let reports = answers
+        .into_iter()
+        .collect::<Result<Vec<GateReport>, ProxyError>>()?;
     Ok(acknowledged(&reports))
 }
 
@@ -184,8 +258,13 @@ fn everyone(answers: Vec<Result<GateReport, ProxyError>>) -> Result<Outcome, Cau
 async fn arm(server: &mut Held, settings: &BTreeMap<String, String>) -> Result<Outcome, Cause> {
     let mut before = BTreeMap::new();
     for (name, value) in settings {
-        let Some(old) = server.setting(name).await? else { continue };
-        if old == *value || (name == "repl-backlog-size" && old.parse::<u64>().is_ok_and(|bytes| bytes >= BACKLOG_MIN)) {
+        let Some(old) = server.setting(name).await? else {
+            continue;
+        };
+        if old == *value
+            || (name == "repl-backlog-size"
+                && old.parse::<u64>().is_ok_and(|bytes| bytes >= BACKLOG_MIN))
+        {
             continue;
         }
         server.set(name, value).await?;
@@ -207,7 +286,9 @@ async fn refuses_writes(server: &mut Held) -> Result<(), Cause> {
     match server.probe_write().await? {
         Probe::ReadOnly => Ok(()),
         Probe::Accepted => Err("it still accepts writes".to_owned().into()),
-        Probe::Refused(why) => Err(format!("it refuses writes for another reason than its role: {why}").into()),
+        Probe::Refused(why) => {
+            Err(format!("it refuses writes for another reason than its role: {why}").into())
+        }
     }
 }
 
@@ -246,7 +327,9 @@ async fn unfence(server: &mut Held) -> Result<Outcome, Cause> {
     match server.probe_write().await? {
         Probe::Accepted => {}
         Probe::ReadOnly => return Err("it still refuses writes as a replica".to_owned().into()),
-        Probe::Refused(why) => tracing::warn!(%why, "the server is a primary again and refuses writes by itself"),
+        Probe::Refused(why) => {
+            tracing::warn!(%why, "the server is a primary again and refuses writes by itself")
+        }
     }
     let standing = server.standing().await?;
     match standing.role {
@@ -275,7 +358,10 @@ pub(crate) fn target_settings() -> BTreeMap<String, String> {
         // A new primary without replicas would refuse its first write.
         ("min-replicas-to-write", "0".to_owned()),
     ];
-    settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    settings
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 /// What arming sets on the server that is to be left.
@@ -286,5 +372,8 @@ pub(crate) fn source_settings() -> BTreeMap<String, String> {
         ("repl-backlog-ttl", "0".to_owned()),
         ("repl-backlog-size", BACKLOG_MIN.to_string()),
     ];
-    settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    settings
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }

@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 
 pub use error::JournalError;
-pub use records::{
+pub(crate) use records::{
     Attempt, CutoverMode, Direction, EffectRecord, EffectState, FORMAT, GuardPlace, Options,
     RouteRecord, ShardRecord, SnapshotChoice, SnapshotNote, UpgradeRecord,
 };

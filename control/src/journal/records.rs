@@ -13,7 +13,7 @@ use crate::guard::ForeignKeys;
 use crate::phase::Phase;
 
 /// The format that this build writes.
-pub const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// One START: which shards, and what the operator chose.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -172,7 +172,7 @@ pub struct ShardRecord {
 }
 
 /// Most notes kept for one shard; the oldest are dropped first.
-pub const NOTES_MAX: usize = 100;
+pub(super) const NOTES_MAX: usize = 100;
 
 impl ShardRecord {
     /// A shard at the start of its upgrade.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Whether an operator may go on in spite of a blocker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Acceptable {
+pub(crate) enum Acceptable {
     /// By name.
     Yes,
     /// Never: it must be mended.
@@ -18,7 +18,7 @@ pub enum Acceptable {
 
 /// One thing that stands in the way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Blocker {
+pub(crate) struct Blocker {
     /// What ACCEPT takes, in kebab-case.
     pub code: String,
     /// Whose.
@@ -46,7 +46,7 @@ impl fmt::Display for Blocker {
 }
 
 /// Those that START must refuse for.
-pub fn refused<'a>(blockers: &'a [Blocker], accept: &[String]) -> Vec<&'a Blocker> {
+pub(crate) fn refused<'a>(blockers: &'a [Blocker], accept: &[String]) -> Vec<&'a Blocker> {
     let accepted = |blocker: &&Blocker| {
         blocker.acceptable == Acceptable::Yes && accept.contains(&blocker.code)
     };

@@ -34,7 +34,7 @@ const CHECKS: [Check; 16] = [
 ];
 
 /// Everything that stands in the way, in the order of the checks.
-pub fn blockers(facts: &ShardFacts) -> Vec<Blocker> {
+pub(crate) fn blockers(facts: &ShardFacts) -> Vec<Blocker> {
     CHECKS.iter().flat_map(|check| check(facts)).collect()
 }
 

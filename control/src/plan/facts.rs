@@ -8,7 +8,7 @@ use crate::cutover::Standing;
 
 /// A server's product and version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Build {
+pub(crate) struct Build {
     /// Which fork.
     pub product: Product,
     /// Major version.
@@ -22,7 +22,7 @@ pub struct Build {
 /// The two forks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Product {
+pub(crate) enum Product {
     /// Redis.
     Redis,
     /// Valkey.
@@ -41,7 +41,7 @@ impl std::fmt::Display for Build {
 
 /// A client of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClientFacts {
+pub(crate) struct ClientFacts {
     /// Its address.
     pub address: String,
     /// Its name.
@@ -56,7 +56,7 @@ pub struct ClientFacts {
 
 /// One server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ServerFacts {
+pub(crate) struct ServerFacts {
     /// URL without password.
     pub url: String,
     /// Product and version.
@@ -103,19 +103,19 @@ pub struct ServerFacts {
 
 impl ServerFacts {
     /// All keys.
-    pub fn keys_total(&self) -> u64 {
+    pub(crate) fn keys_total(&self) -> u64 {
         self.keys.values().sum()
     }
 
     /// A setting's number, when it is one.
-    pub fn number(&self, setting: &str) -> Option<u64> {
+    pub(crate) fn number(&self, setting: &str) -> Option<u64> {
         self.settings.get(setting)?.parse().ok()
     }
 }
 
 /// One shard's plan: its facts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ShardFacts {
+pub(crate) struct ShardFacts {
     /// Pool.
     pub pool: String,
     /// Shard.

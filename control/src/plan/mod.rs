@@ -5,6 +5,6 @@ mod checks;
 mod facts;
 mod versions;
 
-pub use blocker::{Blocker, refused};
-pub use checks::blockers;
-pub use facts::{Build, ClientFacts, Product, ServerFacts, ShardFacts};
+pub(crate) use blocker::{Blocker, refused};
+pub(crate) use checks::blockers;
+pub(crate) use facts::{Build, ClientFacts, Product, ServerFacts, ShardFacts};

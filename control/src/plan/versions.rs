@@ -5,7 +5,7 @@ use super::facts::{Build, Product};
 
 /// What a pair allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pair {
+pub(super) enum Pair {
     /// Seen to work.
     Native,
     /// Nothing was measured, and nothing speaks against it: the same fork, not older.
@@ -20,7 +20,7 @@ fn generation(build: Build) -> (Product, u32) {
 }
 
 /// What this ordered pair allows.
-pub fn pair(source: Build, target: Build) -> Pair {
+pub(super) fn pair(source: Build, target: Build) -> Pair {
     let (from, to) = (generation(source), generation(target));
     if from.1 < 602 && from.0 == Product::Redis {
         return Pair::Impossible("the source is older than 6.2 and cannot pause only its writes");

@@ -40,17 +40,23 @@ pub(crate) enum Way {
 pub(crate) fn decide(found: &Found<'_>) -> Way {
     if !found.committed {
         return if found.any_switched {
-            Way::Person("a proxy was switched, but the journal holds no commit: is this the right data_dir?")
+            Way::Person(
+                "a proxy was switched, but the journal holds no commit: is this the right data_dir?",
+            )
         } else {
             Way::Undo
         };
     }
-    let Some(to) = found.to else { return Way::AskAgain };
+    let Some(to) = found.to else {
+        return Way::AskAgain;
+    };
     if found.any_switched {
         return match (found.from, to.role.is_replica()) {
             (Some(from), false) if !from.role.is_replica() => Way::FenceAndForward,
             (_, false) => Way::Forward,
-            (Some(from), true) if from.role.is_replica() && to.offset >= from.offset => Way::PromoteAndForward,
+            (Some(from), true) if from.role.is_replica() && to.offset >= from.offset => {
+                Way::PromoteAndForward
+            }
             (_, true) => Way::Person("clients were moved to a server that is a replica now"),
         };
     }
@@ -85,7 +91,11 @@ mod tests {
     }
 
     fn server(text: &str) -> Option<Standing> {
-        let replica = Role::Replica { host: "x".into(), port: 1, link_up: false };
+        let replica = Role::Replica {
+            host: "x".into(),
+            port: 1,
+            link_up: false,
+        };
         match text {
             "primary" => Some(standing(Role::Primary, 100)),
             "replica" => Some(standing(replica, 100)),
@@ -98,7 +108,12 @@ mod tests {
     #[track_caller]
     fn check(from: &str, to: &str, committed: bool, any_switched: bool, expect: Way) {
         let (from, to) = (server(from), server(to));
-        let found = Found { from: from.as_ref(), to: to.as_ref(), committed, any_switched };
+        let found = Found {
+            from: from.as_ref(),
+            to: to.as_ref(),
+            committed,
+            any_switched,
+        };
         assert_eq!(decide(&found), expect);
     }
 
@@ -113,7 +128,15 @@ mod tests {
 
     #[test]
     fn a_switched_proxy_without_a_commit_is_for_a_person() {
-        check("replica", "primary", false, true, Way::Person("a proxy was switched, but the journal holds no commit: is this the right data_dir?"));
+        check(
+            "replica",
+            "primary",
+            false,
+            true,
+            Way::Person(
+                "a proxy was switched, but the journal holds no commit: is this the right data_dir?",
+            ),
+        );
     }
 
     #[test]
@@ -139,7 +162,13 @@ mod tests {
     fn a_target_that_came_back_as_replica_is_promoted_only_with_everything() {
         check("replica", "replica", true, false, Way::PromoteAndForward);
         check("replica", "behind", true, false, Way::Undo);
-        check("replica", "behind", true, true, Way::Person("clients were moved to a server that is a replica now"));
+        check(
+            "replica",
+            "behind",
+            true,
+            true,
+            Way::Person("clients were moved to a server that is a replica now"),
+        );
     }
 
     #[test]

@@ -9,7 +9,10 @@ use crate::world::{self, Servers};
 
 /// Looks at every shard's server, and at the given pairs `pool/shard=url` of a server that may have taken over. The lines
 /// say what was found and which redis-cli lines would make one of them the only primary.
-pub async fn recover_from_servers(config: &Config, others: &[(String, String, String)]) -> Vec<String> {
+pub async fn recover_from_servers(
+    config: &Config,
+    others: &[(String, String, String)],
+) -> Vec<String> {
     let servers = Servers::default();
     let mut lines = Vec::new();
     for pool in &config.pools {
@@ -17,10 +20,14 @@ pub async fn recover_from_servers(config: &Config, others: &[(String, String, St
             servers.know(&shard.primary);
             let primary = shard.primary.to_string();
             let first = look(&servers, &primary, &mut lines, &pool.name, &shard.name).await;
-            let wanted = |entry: &&(String, String, String)| entry.0 == pool.name && entry.1 == shard.name;
+            let wanted =
+                |entry: &&(String, String, String)| entry.0 == pool.name && entry.1 == shard.name;
             for (_, _, url) in others.iter().filter(wanted) {
                 let Ok(parsed) = url.parse() else {
-                    lines.push(format!("{}/{}: '{url}' is not a server's url", pool.name, shard.name));
+                    lines.push(format!(
+                        "{}/{}: '{url}' is not a server's url",
+                        pool.name, shard.name
+                    ));
                     continue;
                 };
                 let mut login = pool.with_login(parsed);
@@ -39,14 +46,27 @@ pub async fn recover_from_servers(config: &Config, others: &[(String, String, St
     lines
 }
 
-async fn look(servers: &Servers, url: &str, lines: &mut Vec<String>, pool: &str, shard: &str) -> Option<Standing> {
+async fn look(
+    servers: &Servers,
+    url: &str,
+    lines: &mut Vec<String>,
+    pool: &str,
+    shard: &str,
+) -> Option<Standing> {
     match servers.observe(url).await {
         Ok(seen) => {
             let standing = world::standing(&seen);
             let role = match &standing.role {
                 Role::Primary => "primary".to_owned(),
-                Role::Replica { host, port, link_up } => {
-                    format!("replica of {host}:{port}, link {}", if *link_up { "up" } else { "down" })
+                Role::Replica {
+                    host,
+                    port,
+                    link_up,
+                } => {
+                    format!(
+                        "replica of {host}:{port}, link {}",
+                        if *link_up { "up" } else { "down" }
+                    )
                 }
             };
             lines.push(format!(
@@ -69,17 +89,41 @@ fn advice(first: (&str, &Standing), second: (&str, &Standing)) -> Vec<String> {
     let primary = |(url, _): (&str, &Standing)| format!("redis-cli -u {url} REPLICAOF NO ONE");
     let fence = |(url, _): (&str, &Standing)| format!("redis-cli -u {url} REPLICAOF 127.0.0.1 1");
     match (first.1.role.is_replica(), second.1.role.is_replica()) {
-        (false, true) => vec![format!("  {} serves; nothing to do but PROXY RELEASE on held proxies", first.0)],
-        (true, false) => vec![format!("  {} serves; set it as the shard's primary in the config", second.0)],
+        (false, true) => vec![format!(
+            "  {} serves; nothing to do but PROXY RELEASE on held proxies",
+            first.0
+        )],
+        (true, false) => vec![format!(
+            "  {} serves; set it as the shard's primary in the config",
+            second.0
+        )],
         (true, true) => {
-            let best = if second.1.offset > first.1.offset { second } else { first };
-            vec!["  nobody serves; the one that has applied most:".to_owned(), format!("  {}", primary(best))]
+            let best = if second.1.offset > first.1.offset {
+                second
+            } else {
+                first
+            };
+            vec![
+                "  nobody serves; the one that has applied most:".to_owned(),
+                format!("  {}", primary(best)),
+            ]
         }
         (false, false) => {
             // The one that knows the other's history as its past was promoted later.
-            let second_is_later = second.1.replid2 == first.1.replid || second.1.replid2 == first.1.replid2;
-            let (loser, why) = if second_is_later { (first, "was left") } else { (second, "was not promoted") };
-            vec![format!("  two primaries; {} {why}, if no client writes to it:", loser.0), format!("  {}", fence(loser))]
+            let second_is_later =
+                second.1.replid2 == first.1.replid || second.1.replid2 == first.1.replid2;
+            let (loser, why) = if second_is_later {
+                (first, "was left")
+            } else {
+                (second, "was not promoted")
+            };
+            vec![
+                format!(
+                    "  two primaries; {} {why}, if no client writes to it:",
+                    loser.0
+                ),
+                format!("  {}", fence(loser)),
+            ]
         }
     }
 }
@@ -103,7 +147,11 @@ mod tests {
     }
 
     fn replica() -> Role {
-        Role::Replica { host: "x".into(), port: 1, link_up: false }
+        Role::Replica {
+            host: "x".into(),
+            port: 1,
+            link_up: false,
+        }
     }
 
     #[test]

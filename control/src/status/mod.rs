@@ -59,9 +59,16 @@ impl Board {
     pub(crate) fn new(records: Vec<ShardRecord>) -> Board {
         let shards = records
             .into_iter()
-            .map(|record| ((record.pool.clone(), record.shard.clone()), Live::new(record)))
+            .map(|record| {
+                (
+                    (record.pool.clone(), record.shard.clone()),
+                    Live::new(record),
+                )
+            })
             .collect();
-        Board { shards: watch::Sender::new(shards) }
+        Board {
+            shards: watch::Sender::new(shards),
+        }
     }
 
     /// Puts a shard on the board, in place of what was there.
@@ -85,13 +92,18 @@ impl Board {
     /// The shards of a pool, or of all.
     pub(crate) fn shards(&self, pool: Option<&str>) -> Vec<Live> {
         let shards = self.shards.borrow();
-        let wanted = shards.iter().filter(|((name, _), _)| pool.is_none_or(|pool| pool == name));
+        let wanted = shards
+            .iter()
+            .filter(|((name, _), _)| pool.is_none_or(|pool| pool == name));
         wanted.map(|(_, live)| live.clone()).collect()
     }
 
     /// One shard.
     pub(crate) fn shard(&self, pool: &str, shard: &str) -> Option<Live> {
-        self.shards.borrow().get(&(pool.to_owned(), shard.to_owned())).cloned()
+        self.shards
+            .borrow()
+            .get(&(pool.to_owned(), shard.to_owned()))
+            .cloned()
     }
 
     /// Where a pool is.
@@ -100,7 +112,11 @@ impl Board {
     }
 
     /// Waits until `done` says so of a pool's shards, and gives what it said. Cancel safe.
-    pub(crate) async fn wait<T>(&self, pool: &str, mut done: impl FnMut(&[Live]) -> Option<T>) -> Option<T> {
+    pub(crate) async fn wait<T>(
+        &self,
+        pool: &str,
+        mut done: impl FnMut(&[Live]) -> Option<T>,
+    ) -> Option<T> {
         let mut changes = self.shards.subscribe();
         loop {
             let _seen = changes.borrow_and_update().len();

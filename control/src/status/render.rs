@@ -31,9 +31,18 @@ pub(crate) fn as_json(pool: &str, shards: &[Live]) -> Value {
 
 fn shard_json(live: &Live) -> Value {
     let record = &live.record;
-    let moved = matches!(record.phase, Phase::Committed | Phase::Soak | Phase::Finalized);
+    let moved = matches!(
+        record.phase,
+        Phase::Committed | Phase::Soak | Phase::Finalized
+    );
     let attempt_term = record.attempt.as_ref().map(|attempt| attempt.term);
-    let epoch = record.epoch + u64::from(moved) + if record.phase == Phase::RolledBack { 2 } else { 0 };
+    let epoch = record.epoch
+        + u64::from(moved)
+        + if record.phase == Phase::RolledBack {
+            2
+        } else {
+            0
+        };
     json!({
         "shard": record.shard,
         "phase": record.phase.name(),
@@ -70,7 +79,9 @@ pub(crate) fn as_text(pool: &str, shards: &[Live]) -> String {
     line("error", &error_of(shards).unwrap_or_default());
     line("shards", &shards.len().to_string());
     for live in shards {
-        let Value::Object(fields) = shard_json(live) else { continue };
+        let Value::Object(fields) = shard_json(live) else {
+            continue;
+        };
         let shard = &live.record.shard;
         for (field, value) in fields {
             if field == "shard" {
@@ -79,9 +90,11 @@ pub(crate) fn as_text(pool: &str, shards: &[Live]) -> String {
             let text = match value {
                 Value::Null => String::new(),
                 Value::String(text) => text,
-                Value::Array(items) => {
-                    items.iter().map(|item| item.as_str().unwrap_or_default()).collect::<Vec<_>>().join(" | ")
-                }
+                Value::Array(items) => items
+                    .iter()
+                    .map(|item| item.as_str().unwrap_or_default())
+                    .collect::<Vec<_>>()
+                    .join(" | "),
                 other => other.to_string(),
             };
             line(&format!("{shard}.{field}"), &text);
@@ -115,7 +128,10 @@ pub(crate) fn report(pool: &str, shards: &[Live], upgrades: &[UpgradeRecord]) ->
             })
         })
         .collect();
-    let upgrades: Vec<&UpgradeRecord> = upgrades.iter().filter(|upgrade| upgrade.pool == pool).collect();
+    let upgrades: Vec<&UpgradeRecord> = upgrades
+        .iter()
+        .filter(|upgrade| upgrade.pool == pool)
+        .collect();
     json!({ "pool": pool, "phase": name(phase_of(shards)), "upgrades": upgrades, "shards": rows })
 }
 

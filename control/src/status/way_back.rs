@@ -39,12 +39,18 @@ impl WayBack {
     pub(crate) fn allows(&self, accept_loss: Option<u64>) -> Result<(), String> {
         match self {
             WayBack::Exact => Ok(()),
-            WayBack::ExceptKeys(keys) if accept_loss.is_some_and(|accepted| accepted >= *keys) => Ok(()),
+            WayBack::ExceptKeys(keys) if accept_loss.is_some_and(|accepted| accepted >= *keys) => {
+                Ok(())
+            }
             WayBack::ExceptKeys(keys) => Err(format!(
                 "way-back: the source could not execute commands on {keys} keys; ROLLBACK … ACCEPT-LOSS {keys} goes back without them"
             )),
-            WayBack::Gone(why) => Err(format!("way-back: there is none ({why}); FINALIZE, or upgrade to a copy of the old version")),
-            WayBack::Unknown(why) => Err(format!("way-back: it cannot be told now ({why}); try again")),
+            WayBack::Gone(why) => Err(format!(
+                "way-back: there is none ({why}); FINALIZE, or upgrade to a copy of the old version"
+            )),
+            WayBack::Unknown(why) => Err(format!(
+                "way-back: it cannot be told now ({why}); try again"
+            )),
         }
     }
 }
@@ -56,7 +62,12 @@ mod tests {
     #[test]
     fn a_rollback_that_loses_keys_needs_their_number() {
         assert!(WayBack::Exact.allows(None).is_ok());
-        assert!(WayBack::ExceptKeys(3).allows(None).unwrap_err().contains("ACCEPT-LOSS 3"));
+        assert!(
+            WayBack::ExceptKeys(3)
+                .allows(None)
+                .unwrap_err()
+                .contains("ACCEPT-LOSS 3")
+        );
         assert!(WayBack::ExceptKeys(3).allows(Some(2)).is_err());
         assert!(WayBack::ExceptKeys(3).allows(Some(3)).is_ok());
         assert!(WayBack::Gone("full resync".into()).allows(Some(9)).is_err());

@@ -42,17 +42,26 @@ const NAMED: [&str; 10] = [
 const USERS_MAX: usize = 1_000;
 
 /// Carries the allow-list over, and names what else differs.
-pub(crate) async fn carry_settings(source: &mut Held, target: &mut Held) -> Result<Vec<String>, ServerFailure> {
+pub(crate) async fn carry_settings(
+    source: &mut Held,
+    target: &mut Held,
+) -> Result<Vec<String>, ServerFailure> {
     let mut said = Vec::new();
     for name in CARRIED {
-        let (Some(theirs), ours) = (source.setting(name).await?, target.setting(name).await?) else { continue };
+        let (Some(theirs), ours) = (source.setting(name).await?, target.setting(name).await?)
+        else {
+            continue;
+        };
         if ours.as_ref() == Some(&theirs) {
             continue;
         }
         match (ours, target.set(name, &theirs).await) {
             (Some(_), Ok(())) => said.push(format!("setting {name} was carried over")),
             (None, _) => said.push(format!("setting {name} is unknown to the target")),
-            (Some(_), Err(error)) => said.push(format!("setting {name} was not carried over: {}", error.cause)),
+            (Some(_), Err(error)) => said.push(format!(
+                "setting {name} was not carried over: {}",
+                error.cause
+            )),
         }
     }
     for name in NAMED {
@@ -65,18 +74,36 @@ pub(crate) async fn carry_settings(source: &mut Held, target: &mut Held) -> Resu
 }
 
 /// Carries the ACL users over but `default`, whose password the servers' own files decide.
-pub(crate) async fn carry_users(source: &mut Held, target: &mut Held) -> Result<Vec<String>, ServerFailure> {
+pub(crate) async fn carry_users(
+    source: &mut Held,
+    target: &mut Held,
+) -> Result<Vec<String>, ServerFailure> {
     let lines = |value: Value| -> Vec<String> {
-        value.into_vec().unwrap_or_default().iter().filter_map(Value::as_str_lossy).collect()
+        value
+            .into_vec()
+            .unwrap_or_default()
+            .iter()
+            .filter_map(Value::as_str_lossy)
+            .collect()
     };
-    let (theirs, ours) = match (source.raw(&[b"ACL", b"LIST"]).await, target.raw(&[b"ACL", b"LIST"]).await) {
+    let (theirs, ours) = match (
+        source.raw(&[b"ACL", b"LIST"]).await,
+        target.raw(&[b"ACL", b"LIST"]).await,
+    ) {
         (Ok(theirs), Ok(ours)) => (lines(theirs), lines(ours)),
-        (Err(error), _) | (_, Err(error)) => return Ok(vec![format!("ACL users were not carried over: {}", error.cause)]),
+        (Err(error), _) | (_, Err(error)) => {
+            return Ok(vec![format!(
+                "ACL users were not carried over: {}",
+                error.cause
+            )]);
+        }
     };
     let mut said = Vec::new();
     for line in theirs.iter().take(USERS_MAX) {
         let words: Vec<&str> = line.split(' ').collect();
-        let ["user", name, rules @ ..] = words.as_slice() else { continue };
+        let ["user", name, rules @ ..] = words.as_slice() else {
+            continue;
+        };
         if *name == "default" {
             if !ours.contains(line) {
                 said.push("ACL user default differs and was not carried over".to_owned());
@@ -87,17 +114,25 @@ pub(crate) async fn carry_users(source: &mut Held, target: &mut Held) -> Result<
         command.extend(rules.iter().map(|rule| rule.as_bytes()));
         match target.raw(&command).await {
             Ok(_) => said.push(format!("ACL user {name} was carried over")),
-            Err(error) => said.push(format!("ACL user {name} was not carried over: {}", error.cause)),
+            Err(error) => said.push(format!(
+                "ACL user {name} was not carried over: {}",
+                error.cause
+            )),
         }
     }
     if theirs.len() > USERS_MAX {
-        said.push(format!("ACL users beyond {USERS_MAX} were not carried over"));
+        said.push(format!(
+            "ACL users beyond {USERS_MAX} were not carried over"
+        ));
     }
     Ok(said)
 }
 
 /// Loads scripts, so that EVALSHA finds them. One that a server does not take is named by its length, never by its text.
-pub(crate) async fn carry_scripts(server: &mut Held, scripts: &[Vec<u8>]) -> Result<Vec<String>, ServerFailure> {
+pub(crate) async fn carry_scripts(
+    server: &mut Held,
+    scripts: &[Vec<u8>],
+) -> Result<Vec<String>, ServerFailure> {
     let mut refused = 0_usize;
     for script in scripts {
         if server.raw(&[b"SCRIPT", b"LOAD", script]).await.is_err() {
@@ -106,6 +141,9 @@ pub(crate) async fn carry_scripts(server: &mut Held, scripts: &[Vec<u8>]) -> Res
     }
     match refused {
         0 => Ok(Vec::new()),
-        refused => Ok(vec![format!("{refused} of {} scripts were not accepted", scripts.len())]),
+        refused => Ok(vec![format!(
+            "{refused} of {} scripts were not accepted",
+            scripts.len()
+        )]),
     }
 }

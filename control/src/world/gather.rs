@@ -11,7 +11,11 @@ use crate::plan::{Build, ClientFacts, Product, ServerFacts, ShardFacts};
 use crate::server::{self, Observed};
 
 /// The name of our own connections in CLIENT LIST.
-const OWN_NAMES: [&str; 3] = [server::CONNECTION_NAME, "understudy-verify", "understudy-snapshot"];
+const OWN_NAMES: [&str; 3] = [
+    server::CONNECTION_NAME,
+    "understudy-verify",
+    "understudy-snapshot",
+];
 
 /// Keys that the big-key sample looks at.
 const SAMPLE: usize = 200;
@@ -46,11 +50,24 @@ pub(crate) struct Asked<'a> {
 
 /// The facts of one shard.
 pub(crate) async fn gather(world: &World, asked: &Asked<'_>) -> Result<ShardFacts, String> {
-    let retired = world.journal.route(asked.pool, asked.shard).await.map_err(|error| error.to_string())?;
-    let target_is_retired = retired.is_some_and(|route| route.retired.iter().any(|url| url == asked.target));
-    let census = world.proxies.census(asked.pool, asked.shard).await.map_err(|error| error.to_string())?;
-    let source = server_facts(world, asked.source).await.map_err(|error| format!("source {error}"))?;
-    let target = server_facts(world, asked.target).await.map_err(|error| format!("target {error}"))?;
+    let retired = world
+        .journal
+        .route(asked.pool, asked.shard)
+        .await
+        .map_err(|error| error.to_string())?;
+    let target_is_retired =
+        retired.is_some_and(|route| route.retired.iter().any(|url| url == asked.target));
+    let census = world
+        .proxies
+        .census(asked.pool, asked.shard)
+        .await
+        .map_err(|error| error.to_string())?;
+    let source = server_facts(world, asked.source)
+        .await
+        .map_err(|error| format!("source {error}"))?;
+    let target = server_facts(world, asked.target)
+        .await
+        .map_err(|error| format!("target {error}"))?;
     Ok(ShardFacts {
         pool: asked.pool.to_owned(),
         shard: asked.shard.to_owned(),
@@ -72,12 +89,23 @@ async fn server_facts(world: &World, url: &str) -> Result<ServerFacts, ServerFai
     let ours = u64::midpoint(before, now_micros());
     let clock_ahead_ms = (i128::from(theirs) - i128::from(ours)) / 1_000;
     let mut settings = BTreeMap::new();
-    for name in ["databases", "maxclients", "replica-priority", "replica-read-only"] {
+    for name in [
+        "databases",
+        "maxclients",
+        "replica-priority",
+        "replica-read-only",
+    ] {
         if let Ok(Some(value)) = server.setting(name).await {
             settings.insert(name.to_owned(), value);
         }
     }
-    let clients = server.clients().await.unwrap_or_default().into_iter().map(client).collect();
+    let clients = server
+        .clients()
+        .await
+        .unwrap_or_default()
+        .into_iter()
+        .map(client)
+        .collect();
     let build = build(&seen);
     let (big_keys, sampled) = big_keys(&mut server).await;
     Ok(ServerFacts {
@@ -106,7 +134,9 @@ async fn server_facts(world: &World, url: &str) -> Result<ServerFacts, ServerFai
 }
 
 fn now_micros() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -116,29 +146,55 @@ pub(crate) fn build(seen: &Observed) -> Build {
         command::Product::Redis => Product::Redis,
         command::Product::Valkey => Product::Valkey,
     };
-    Build { product, major: seen.version.major, minor: seen.version.minor, patch: seen.version.patch }
+    Build {
+        product,
+        major: seen.version.major,
+        minor: seen.version.minor,
+        patch: seen.version.patch,
+    }
 }
 
 fn client(line: server::ClientLine) -> ClientFacts {
-    ClientFacts { address: line.addr, name: line.name, user: line.user, command: line.cmd, flags: line.flags }
+    ClientFacts {
+        address: line.addr,
+        name: line.name,
+        user: line.user,
+        command: line.cmd,
+        flags: line.flags,
+    }
 }
 
 fn replicas(seen: &Observed) -> Vec<String> {
     match &seen.role {
-        server::Role::Primary { replicas } => {
-            replicas.iter().map(|replica| format!("{}:{}", replica.host, replica.port)).collect()
-        }
+        server::Role::Primary { replicas } => replicas
+            .iter()
+            .map(|replica| format!("{}:{}", replica.host, replica.port))
+            .collect(),
         server::Role::Replica { .. } => Vec::new(),
     }
 }
 
 async fn saves(server: &mut Held) -> bool {
-    server.setting("save").await.ok().flatten().is_some_and(|points| !points.is_empty())
+    server
+        .setting("save")
+        .await
+        .ok()
+        .flatten()
+        .is_some_and(|points| !points.is_empty())
 }
 
 async fn sentinels(server: &mut Held) -> u64 {
-    let Ok(answer) = server.raw(&[b"PUBSUB", b"NUMSUB", b"__sentinel__:hello"]).await else { return 0 };
-    let count = answer.as_slice().and_then(|items| items.get(1)).and_then(Value::as_i64).unwrap_or(0);
+    let Ok(answer) = server
+        .raw(&[b"PUBSUB", b"NUMSUB", b"__sentinel__:hello"])
+        .await
+    else {
+        return 0;
+    };
+    let count = answer
+        .as_slice()
+        .and_then(|items| items.get(1))
+        .and_then(Value::as_i64)
+        .unwrap_or(0);
     u64::try_from(count).unwrap_or(0)
 }
 
@@ -154,7 +210,12 @@ async fn functions(server: &mut Held, build: Build) -> u64 {
 
 /// What the login may not do. Where the server has no ACL DRYRUN, the harmless half of the commands is tried.
 async fn forbidden(server: &mut Held, world: &World, url: &str) -> Vec<String> {
-    let user = world.servers.login(url).ok().and_then(|login| login.username).unwrap_or_else(|| "default".to_owned());
+    let user = world
+        .servers
+        .login(url)
+        .ok()
+        .and_then(|login| login.username)
+        .unwrap_or_else(|| "default".to_owned());
     let mut refused = Vec::new();
     for command in NEEDED {
         let mut words: Vec<&[u8]> = vec![b"ACL", b"DRYRUN", user.as_bytes()];
@@ -183,7 +244,11 @@ async fn harmless(server: &mut Held) -> Vec<String> {
     let mut refused = Vec::new();
     for command in tries {
         if let Err(error) = server.raw(command).await {
-            let name = command.iter().map(|word| String::from_utf8_lossy(word)).collect::<Vec<_>>().join(" ");
+            let name = command
+                .iter()
+                .map(|word| String::from_utf8_lossy(word))
+                .collect::<Vec<_>>()
+                .join(" ");
             refused.push(format!("{name} ({})", error.cause));
         }
     }
@@ -192,14 +257,28 @@ async fn harmless(server: &mut Held) -> Vec<String> {
 
 async fn big_keys(server: &mut Held) -> (Vec<(String, u64)>, u64) {
     let count = SAMPLE.to_string();
-    let Ok(answer) = server.raw(&[b"SCAN", b"0", b"COUNT", count.as_bytes()]).await else { return (Vec::new(), 0) };
-    let keys = answer.into_vec().and_then(|mut parts| parts.pop()).and_then(Value::into_vec).unwrap_or_default();
+    let Ok(answer) = server
+        .raw(&[b"SCAN", b"0", b"COUNT", count.as_bytes()])
+        .await
+    else {
+        return (Vec::new(), 0);
+    };
+    let keys = answer
+        .into_vec()
+        .and_then(|mut parts| parts.pop())
+        .and_then(Value::into_vec)
+        .unwrap_or_default();
     let mut big = Vec::new();
     let mut sampled = 0;
     for key in keys.iter().filter_map(Value::as_bytes).take(SAMPLE) {
-        let Ok(size) = server.raw(&[b"MEMORY", b"USAGE", key]).await else { break };
+        let Ok(size) = server.raw(&[b"MEMORY", b"USAGE", key]).await else {
+            break;
+        };
         sampled += 1;
-        let bytes = size.as_i64().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
+        let bytes = size
+            .as_i64()
+            .and_then(|bytes| u64::try_from(bytes).ok())
+            .unwrap_or(0);
         if bytes > BIG {
             big.push((key.escape_ascii().to_string(), bytes));
         }

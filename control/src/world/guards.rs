@@ -28,7 +28,10 @@ pub(crate) struct GuardSeen {
 
 impl Guards {
     pub(crate) fn new(address: GuardAddress) -> Guards {
-        Guards { address, open: Mutex::new(BTreeMap::new()) }
+        Guards {
+            address,
+            open: Mutex::new(BTreeMap::new()),
+        }
     }
 
     /// Opens a parked guard for `follower` in front of `primary`, at `wanted` again if that port is free.
@@ -47,12 +50,18 @@ impl Guards {
         let mut refused = String::new();
         for port in ports {
             let listen = HostPort::new(self.address.listen.host.clone(), port);
-            let address = GuardAddress { listen, announce: self.address.announce.clone() };
+            let address = GuardAddress {
+                listen,
+                announce: self.address.announce.clone(),
+            };
             match Guard::listen(&address, primary, server).await {
                 Ok(guard) => {
                     guard.park();
                     let (_, port) = guard.address();
-                    let place = GuardPlace { host: self.address.announced_host().to_owned(), port };
+                    let place = GuardPlace {
+                        host: self.address.announced_host().to_owned(),
+                        port,
+                    };
                     self.open.lock().await.insert(follower.to_owned(), guard);
                     return Ok(place);
                 }
@@ -82,16 +91,28 @@ impl Guards {
 
     /// Waits until the follower follows: `+CONTINUE` was seen. Anything else, or nothing in time, is an error in words.
     pub(crate) async fn follows(&self, follower: &str, patience: Duration) -> Result<(), String> {
-        let Some(mut states) = self.states(follower).await else { return Err("there is no guard".to_owned()) };
-        let settled = states.wait_for(|state| matches!(state, GuardState::Following { .. } | GuardState::Refused { .. }));
+        let Some(mut states) = self.states(follower).await else {
+            return Err("there is no guard".to_owned());
+        };
+        let settled = states.wait_for(|state| {
+            matches!(
+                state,
+                GuardState::Following { .. } | GuardState::Refused { .. }
+            )
+        });
         match tokio::time::timeout(patience, settled).await {
             Ok(Ok(state)) => match &*state {
                 GuardState::Following { .. } => Ok(()),
-                GuardState::Refused { why } => Err(format!("no partial resync for the way back: {why}")),
+                GuardState::Refused { why } => {
+                    Err(format!("no partial resync for the way back: {why}"))
+                }
                 other => Err(format!("no partial resync for the way back: {other:?}")),
             },
             Ok(Err(_closed)) => Err("the guard ended".to_owned()),
-            Err(_late) => Err(format!("no partial resync for the way back within {} ms", patience.as_millis())),
+            Err(_late) => Err(format!(
+                "no partial resync for the way back within {} ms",
+                patience.as_millis()
+            )),
         }
     }
 

@@ -37,14 +37,21 @@ impl World {
     /// A pool and one of its shards.
     pub(crate) fn shard(&self, pool: &str, shard: &str) -> Option<(&Pool, &Shard)> {
         let pool = self.pool(pool)?;
-        let shard = pool.shards.iter().find(|candidate| candidate.name == shard)?;
+        let shard = pool
+            .shards
+            .iter()
+            .find(|candidate| candidate.name == shard)?;
         Some((pool, shard))
     }
 
     /// Reads a server's URL as START and the journal write it, gives it the shard's login from the config, and remembers it.
     pub(crate) fn server(&self, pool: &str, shard: &str, url: &str) -> Result<BackendUrl, String> {
-        let (pool, shard) = self.shard(pool, shard).ok_or_else(|| format!("no shard '{shard}' in pool '{pool}'"))?;
-        let parsed: BackendUrl = url.parse().map_err(|error| format!("the url of shard '{}': {error}", shard.name))?;
+        let (pool, shard) = self
+            .shard(pool, shard)
+            .ok_or_else(|| format!("no shard '{shard}' in pool '{pool}'"))?;
+        let parsed: BackendUrl = url
+            .parse()
+            .map_err(|error| format!("the url of shard '{}': {error}", shard.name))?;
         if parsed.password.is_some() {
             return Err(format!(
                 "the url of shard '{}' carries a password: write user@host, the password comes from the config",
@@ -52,7 +59,10 @@ impl World {
             ));
         }
         if parsed.scheme == Scheme::Unix {
-            return Err(format!("shard '{}': servers cannot replicate over a unix socket", shard.name));
+            return Err(format!(
+                "shard '{}': servers cannot replicate over a unix socket",
+                shard.name
+            ));
         }
         let mut server = pool.with_login(parsed);
         let same_user = server.username.is_none() || server.username == shard.primary.username;

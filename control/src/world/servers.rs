@@ -46,27 +46,47 @@ pub(crate) struct Held {
 impl Servers {
     /// Remembers how to log in to the server that effects call `url`.
     pub(crate) fn know(&self, url: &BackendUrl) {
-        let mut known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        known.entry(url.to_string()).or_insert_with(|| (url.clone(), Arc::default()));
+        let mut known = self
+            .known
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        known
+            .entry(url.to_string())
+            .or_insert_with(|| (url.clone(), Arc::default()));
     }
 
     /// The login for `url`.
     pub(crate) fn login(&self, url: &str) -> Result<BackendUrl, ServerFailure> {
-        let known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = self
+            .known
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let found = known.get(url).map(|(login, _)| login.clone());
-        found.ok_or_else(|| ServerFailure { server: url.to_owned(), cause: "no shard has this server".to_owned() })
+        found.ok_or_else(|| ServerFailure {
+            server: url.to_owned(),
+            cause: "no shard has this server".to_owned(),
+        })
     }
 
     /// Takes a server's connection, and makes it if need be.
     pub(crate) async fn hold(&self, url: &str) -> Result<Held, ServerFailure> {
         let (login, slot) = {
-            let known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let known = self
+                .known
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             let Some((login, slot)) = known.get(url) else {
-                return Err(ServerFailure { server: url.to_owned(), cause: "no shard has this server".to_owned() });
+                return Err(ServerFailure {
+                    server: url.to_owned(),
+                    cause: "no shard has this server".to_owned(),
+                });
             };
             (login.clone(), slot.clone())
         };
-        let mut held = Held { url: login, slot: slot.lock_owned().await };
+        let mut held = Held {
+            url: login,
+            slot: slot.lock_owned().await,
+        };
         held.connect().await?;
         Ok(held)
     }
@@ -102,7 +122,10 @@ impl Held {
     fn checked<T>(&mut self, result: Result<T, server::ServerError>) -> Result<T, ServerFailure> {
         result.map_err(|error| {
             self.slot.broken = true;
-            ServerFailure { server: self.url.to_string(), cause: one_line(&error) }
+            ServerFailure {
+                server: self.url.to_string(),
+                cause: one_line(&error),
+            }
         })
     }
 
@@ -110,7 +133,10 @@ impl Held {
         let server = self.url.to_string();
         // A call that is dropped half way leaves the connection in an unknown state, so it counts as broken until done.
         self.slot.broken = true;
-        self.slot.link.as_mut().ok_or(ServerFailure { server, cause: "there is no connection".to_owned() })
+        self.slot.link.as_mut().ok_or(ServerFailure {
+            server,
+            cause: "there is no connection".to_owned(),
+        })
     }
 
     fn done<T>(&mut self, result: Result<T, server::ServerError>) -> Result<T, ServerFailure> {
@@ -127,7 +153,10 @@ impl Held {
         Ok(standing(&self.observe().await?))
     }
 
-    pub(crate) async fn pause_writes(&mut self, pause: Duration) -> Result<Standing, ServerFailure> {
+    pub(crate) async fn pause_writes(
+        &mut self,
+        pause: Duration,
+    ) -> Result<Standing, ServerFailure> {
         let result = self.link()?.pause_writes(pause).await;
         Ok(standing(&self.done(result)?))
     }
@@ -137,7 +166,11 @@ impl Held {
         self.done(result)
     }
 
-    pub(crate) async fn replicate_from(&mut self, host: &str, port: u16) -> Result<(), ServerFailure> {
+    pub(crate) async fn replicate_from(
+        &mut self,
+        host: &str,
+        port: u16,
+    ) -> Result<(), ServerFailure> {
         let result = self.link()?.replicate_from(host, port).await;
         self.done(result).map(drop)
     }
@@ -165,7 +198,10 @@ impl Held {
     pub(crate) async fn setting(&mut self, name: &str) -> Result<Option<String>, ServerFailure> {
         let result = self.link()?.config_get(name).await;
         let found = self.done(result)?;
-        Ok(found.into_iter().find(|(key, _)| key == name).map(|(_, value)| value))
+        Ok(found
+            .into_iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value))
     }
 
     pub(crate) async fn set(&mut self, name: &str, value: &str) -> Result<(), ServerFailure> {
@@ -174,10 +210,16 @@ impl Held {
     }
 
     /// Any command; an error reply is an error.
-    pub(crate) async fn raw(&mut self, words: &[&[u8]]) -> Result<understudy_net::Value, ServerFailure> {
+    pub(crate) async fn raw(
+        &mut self,
+        words: &[&[u8]],
+    ) -> Result<understudy_net::Value, ServerFailure> {
         let result = self.link()?.raw(words).await;
         let value = self.done(result)?;
-        value.into_ok().map_err(|error| ServerFailure { server: self.url.to_string(), cause: error.text })
+        value.into_ok().map_err(|error| ServerFailure {
+            server: self.url.to_string(),
+            cause: error.text,
+        })
     }
 
     pub(crate) async fn clients(&mut self) -> Result<Vec<server::ClientLine>, ServerFailure> {
@@ -211,9 +253,23 @@ pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
 pub(crate) fn standing(seen: &Observed) -> Standing {
     let (role, offset) = match &seen.role {
         server::Role::Primary { .. } => (Role::Primary, seen.offset),
-        server::Role::Replica { primary_host, primary_port, link_up, sync_in_progress, applied_offset, .. } => {
+        server::Role::Replica {
+            primary_host,
+            primary_port,
+            link_up,
+            sync_in_progress,
+            applied_offset,
+            ..
+        } => {
             let link_up = *link_up && !*sync_in_progress;
-            (Role::Replica { host: primary_host.clone(), port: *primary_port, link_up }, *applied_offset)
+            (
+                Role::Replica {
+                    host: primary_host.clone(),
+                    port: *primary_port,
+                    link_up,
+                },
+                *applied_offset,
+            )
         }
     };
     Standing {
