@@ -1,7 +1,7 @@
 # What a person types. Each target works alone on a fresh machine: it fetches what it needs first.
 #
 #   make demo     upgrade two live shards under load, go back with one, and count what clients saw     (ARGS="--json")
-#   make test     every test, on real servers        make bench   CPU per command beside peers and the bare floor
+#   make test     every test, on real servers        make bench   CPU per command beside peers and the bare floor (ARGS="--rounds 9")
 #   make lint     as CI reads the code               make docs    the API's own pages
 #   make fmt      formats                            make tools   servers of five versions into .tools/
 
@@ -20,7 +20,7 @@ demo: tools
 	@cargo run --quiet --release --locked -- demo $(ARGS)
 
 bench: tools
-	@scripts/bench.sh $(ARGS)
+	@cargo bench --quiet --profile dist --locked --bench compare -- $(ARGS)
 
 lint:
 	cargo fmt --all --check
