@@ -427,3 +427,48 @@ async fn filled_keys_are_checked_without_being_remembered() {
         .collect();
     assert_eq!(keys, ["fill:7", "fill:8"]);
 }
+
+#[tokio::test]
+async fn an_entry_may_lie_on_any_one_of_the_servers() {
+    let (one, two) = (
+        Server::bare(Version::Redis6_2_14).await.unwrap(),
+        Server::bare(Version::Redis8_2_3).await.unwrap(),
+    );
+    let load = Load::start(&[one.address()], &small());
+    assert!(load.served(2_000, LIMIT).await);
+    let ledger = load.stop().await;
+    let keys = one
+        .call(&["KEYS", "*"])
+        .await
+        .unwrap()
+        .into_elements()
+        .unwrap();
+    let mut wire = one.wire().await.unwrap();
+    for key in keys.into_iter().step_by(2) {
+        let (key, port) = (key.into_bytes().unwrap(), two.port().to_string());
+        let moved = wire
+            .call(&[
+                b"MIGRATE".as_slice(),
+                b"127.0.0.1",
+                port.as_bytes(),
+                &key,
+                b"0",
+                b"5000",
+            ])
+            .await
+            .unwrap();
+        assert_eq!(moved, Reply::ok());
+    }
+    let report = ledger
+        .audit(&[one.address(), two.address()], &AuditOptions::default())
+        .await
+        .unwrap();
+    assert!(report.is_clean(), "{report:#?}");
+    assert!(
+        !ledger
+            .audit(&[one.address()], &AuditOptions::default())
+            .await
+            .unwrap()
+            .is_true()
+    );
+}
