@@ -600,9 +600,10 @@ impl Worker {
         if session.read_closed
             && session.closing.is_none()
             && session.runs.is_empty()
-            && session.stop == Stop::No
+            && matches!(session.stop, Stop::No | Stop::Gate(_))
         {
-            // What is left of its input is no whole command, and never will be.
+            // What is left of its input is no whole command and never will be, or it is held: as with Redis, a client that
+            // ends takes what was not begun with it.
             session.closing = Some(CloseReason::Client);
         }
         let idle = session.runs.is_empty();
