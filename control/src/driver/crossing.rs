@@ -531,12 +531,12 @@ impl Driver {
 
 /// What a commit changes in a shard's record.
 fn commit_into(record: &mut crate::journal::ShardRecord, passage: &Passage, offset: u64) {
-    record.phase = match passage.direction {
-        Direction::Forward => Phase::Committed,
-        Direction::Back => Phase::RolledBack,
-    };
+    // A way back that is committed and not yet published is still a soak: `rolled_back` is said when the gates are open.
+    if passage.direction == Direction::Forward {
+        record.phase = Phase::Committed;
+        record.guard = Some(passage.guard.clone());
+    }
     record.error = None;
-    record.guard = Some(passage.guard.clone());
     if let Some(attempt) = record.attempt.as_mut() {
         attempt.committed_offset = Some(offset);
     }

@@ -141,8 +141,7 @@ impl Driver {
             let crossed = self.cross(&passage, false).await?;
             match crossed {
                 Crossed::Committed => {
-                    self.publish(&passage).await?;
-                    return self.settle_rollback().await;
+                    return self.finish_rollback().await;
                 }
                 Crossed::Held(failure) | Crossed::Fenced(failure) => {
                     // The undo forgets its attempt; the one that was committed forward is still the truth.
@@ -166,8 +165,22 @@ impl Driver {
         }
     }
 
+    /// The journal holds the commit of the way back: tell everybody, tidy up, and say so.
+    pub(super) async fn finish_rollback(&mut self) -> Result<(), Failure> {
+        let passage = self.committed_passage(Direction::Back)?;
+        self.publish(&passage).await?;
+        self.settle_rollback().await;
+        self.show_by_hand(None);
+        while let Err(failure) = self.enter(Phase::RolledBack).await {
+            // Forward only: the clients are on the source already.
+            self.complain(failure.to_string());
+            self.pause_after_commit(super::stop::RETRY).await?;
+        }
+        Ok(())
+    }
+
     /// The target stays fenced and follows nobody; the source gets its settings back.
-    pub(super) async fn settle_rollback(&mut self) -> Result<(), Failure> {
+    async fn settle_rollback(&mut self) {
         let (source, target) = (self.record.source.clone(), self.record.target.clone());
         let scripts = Effect::CarryScripts {
             pool: self.record.pool.clone(),
@@ -189,7 +202,11 @@ impl Driver {
         }
         self.world.guards.close(&target).await;
         self.world.guards.close(&source).await;
-        self.disarm("source", source).await?;
+        if let Err(error) = self.disarm("source", source).await {
+            self.record.note(format!(
+                "the settings of the source were not put back: {error}"
+            ));
+        }
         let stats = self
             .world
             .proxies
@@ -197,7 +214,6 @@ impl Driver {
             .await;
         self.record.hold_ms =
             Some(std::time::Duration::from_micros(stats.longest_gap_us).as_secs_f64() * 1_000.0);
-        self.save().await
     }
 
     /// Differences are allowed only on the keys whose loss was accepted, or where only an expiry drifted on 6.2.

@@ -34,11 +34,16 @@ impl Driver {
             (Phase::Cutover | Phase::Committed, Some(attempt)) => {
                 self.resume_attempt(&attempt).await
             }
-            (Phase::Soak, Some(attempt))
-                if attempt.direction == Direction::Back && attempt.committed_offset.is_none() =>
-            {
-                self.reopen_guard().await?;
-                self.resume_attempt(&attempt).await
+            (Phase::Soak, Some(attempt)) if attempt.direction == Direction::Back => {
+                if attempt.committed_offset.is_none() {
+                    self.reopen_guard().await?;
+                    return self.resume_attempt(&attempt).await;
+                }
+                self.resume_attempt(&attempt).await?;
+                match self.record.attempt {
+                    Some(_) => self.finish_rollback().await,
+                    None => Ok(()),
+                }
             }
             (Phase::Soak, _) => self.reopen_guard().await,
             (
@@ -79,8 +84,19 @@ impl Driver {
         let way = decide(&found);
         tracing::info!(shard = %passage.shard, term = passage.term, ?way, "recover an attempt");
         match way {
-            Way::Undo => self.undo_interrupted(&passage).await,
+            Way::Undo => self.undo_interrupted(&passage, found.committed).await,
+            Way::Forward if passage.direction == Direction::Back => Ok(()),
             Way::Forward => self.reopen_guard().await,
+            Way::FenceAndForward if passage.direction == Direction::Back => self
+                .perform(Effect::Retire {
+                    server: passage.from,
+                })
+                .await
+                .map(drop),
+            Way::PromoteAndForward if passage.direction == Direction::Back => self
+                .perform(Effect::Promote { server: passage.to })
+                .await
+                .map(drop),
             Way::FenceAndForward => {
                 self.reopen_guard().await?;
                 let guard = self.record.guard.clone().unwrap_or(passage.guard);
@@ -105,37 +121,40 @@ impl Driver {
     }
 
     /// Everything is taken as begun: the undo is idempotent.
-    async fn undo_interrupted(&mut self, passage: &Passage) -> Result<(), Failure> {
+    async fn undo_interrupted(
+        &mut self,
+        passage: &Passage,
+        committed: bool,
+    ) -> Result<(), Failure> {
         self.record.identity = None;
         self.undo(passage, Some(Step::Unpark)).await?;
         self.record.note(format!(
             "attempt {} was interrupted and undone",
             passage.term
         ));
-        match (passage.direction, self.record.phase) {
-            (Direction::Forward, Phase::Cutover) => self.enter(Phase::Verify).await,
-            (Direction::Forward, _) => {
-                // The commit was reported as failed and undone, and had reached the disk: the servers are right.
-                self.record.phase = Phase::Verify;
-                let route = RouteRecord {
-                    v: crate::journal::FORMAT,
-                    pool: passage.pool.clone(),
-                    shard: passage.shard.clone(),
-                    epoch: passage.epoch,
-                    url: passage.from.clone(),
-                    retired: vec![passage.to.clone()],
-                };
-                self.world
-                    .journal
-                    .commit(self.record.clone(), route)
-                    .await?;
-                self.show();
-                Ok(())
+        if committed {
+            // The commit was reported as failed and undone, and had reached the disk: the servers are right.
+            let route = RouteRecord {
+                v: crate::journal::FORMAT,
+                pool: passage.pool.clone(),
+                shard: passage.shard.clone(),
+                epoch: passage.epoch,
+                url: passage.from.clone(),
+                retired: vec![passage.to.clone()],
+            };
+            let mut record = self.record.clone();
+            if passage.direction == Direction::Forward {
+                record.phase = Phase::Verify;
             }
-            (Direction::Back, _) => {
-                // The gate's guard was closed with the undo of the attempt; the way back goes on through its own.
-                self.reopen_guard().await
-            }
+            self.world.journal.commit(record.clone(), route).await?;
+            self.record = record;
+            self.show();
+            return Ok(());
+        }
+        match passage.direction {
+            Direction::Forward => self.enter(Phase::Verify).await,
+            // The attempt's guard was closed with its undo; the way back goes on through its own.
+            Direction::Back => self.reopen_guard().await,
         }
     }
 

@@ -54,8 +54,6 @@ impl GateReport {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Pools {
     pub(crate) instance: String,
-    #[serde(default)]
-    pub(crate) version: String,
     pub(crate) pools: Vec<PoolReport>,
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::Live;
-use crate::journal::UpgradeRecord;
+use crate::journal::{Direction, ShardRecord, UpgradeRecord};
 use crate::phase::{Phase, pool_phase};
 
 fn name(phase: Option<Phase>) -> &'static str {
@@ -31,18 +31,8 @@ pub(crate) fn as_json(pool: &str, shards: &[Live]) -> Value {
 
 fn shard_json(live: &Live) -> Value {
     let record = &live.record;
-    let moved = matches!(
-        record.phase,
-        Phase::Committed | Phase::Soak | Phase::Finalized
-    );
     let attempt_term = record.attempt.as_ref().map(|attempt| attempt.term);
-    let epoch = record.epoch
-        + u64::from(moved)
-        + if record.phase == Phase::RolledBack {
-            2
-        } else {
-            0
-        };
+    let epoch = record.epoch + moves(record);
     json!({
         "shard": record.shard,
         "phase": record.phase.name(),
@@ -135,15 +125,27 @@ pub(crate) fn report(pool: &str, shards: &[Live], upgrades: &[UpgradeRecord]) ->
     json!({ "pool": pool, "phase": name(phase_of(shards)), "upgrades": upgrades, "shards": rows })
 }
 
-fn serving(live: &Live) -> &str {
-    match live.record.phase {
-        Phase::Committed | Phase::Soak | Phase::Finalized => &live.record.target,
+/// How often the journal moved the shard's clients: 0, 1 to the target, 2 back to the source.
+fn moves(record: &ShardRecord) -> u64 {
+    let went_back = record.attempt.as_ref().is_some_and(|attempt| {
+        attempt.direction == Direction::Back && attempt.committed_offset.is_some()
+    });
+    match record.phase {
+        Phase::RolledBack => 2,
+        Phase::Soak if went_back => 2,
+        Phase::Committed | Phase::Soak | Phase::Finalized => 1,
         Phase::Plan
         | Phase::Snapshot
         | Phase::Replicate
         | Phase::Verify
         | Phase::Cutover
-        | Phase::RolledBack
-        | Phase::Aborted => &live.record.source,
+        | Phase::Aborted => 0,
+    }
+}
+
+fn serving(live: &Live) -> &str {
+    match moves(&live.record) {
+        1 => &live.record.target,
+        _ => &live.record.source,
     }
 }
