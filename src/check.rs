@@ -2,11 +2,13 @@
 
 use std::process::ExitCode;
 
+use understudy_config::Config;
+
 use crate::cli::ConfigFile;
 
 /// Exit 0 when the file is right, 1 when it has problems.
 pub(crate) fn run(args: &ConfigFile) -> ExitCode {
-    match understudy_config::load(&args.config) {
+    match Config::load(&args.config) {
         Ok(config) => {
             println!("{}: ok", args.config.display());
             for pool in &config.pools {
@@ -16,6 +18,9 @@ pub(crate) fn run(args: &ConfigFile) -> ExitCode {
                     pool.listen,
                     pool.shards.len()
                 );
+            }
+            for warning in &config.warnings {
+                println!("  warning: {warning}");
             }
             ExitCode::SUCCESS
         }

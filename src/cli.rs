@@ -122,8 +122,8 @@ pub(crate) struct Recover {
     /// The config whose shards are asked.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: PathBuf,
-    /// Servers beside those in the config that may hold a shard's data, as shard=url.
-    #[arg(value_name = "SHARD=URL")]
+    /// Servers beside those in the config that may hold a shard's data, as pool/shard=url.
+    #[arg(value_name = "POOL/SHARD=URL")]
     pub(crate) others: Vec<String>,
 }
 

@@ -38,7 +38,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(args) => Ok(check::run(&args)),
         Command::Demo(args) => demo::run(args).await,
         Command::Status(args) => status::run(args).await,
-        Command::Journal(Journal::Show(args)) => journal::show(&args),
+        Command::Journal(Journal::Show(args)) => journal::show(&args).await,
         Command::Recover(args) => recover::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Copy(_) => Ok(not_built(

@@ -7,41 +7,46 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use understudy_config::Config;
 use understudy_control::Control;
-use understudy_net::{AdminServer, AdminTable, Listener};
-use understudy_proxy::Proxy;
+use understudy_net::{AdminLimits, AdminServer, AdminTable, Listener};
+use understudy_proxy::{ConfigSource, Proxy};
 
 use crate::cli::{ConfigFile, Serve};
 use crate::logging;
 
+/// How long clients are given to finish when the process is told to end.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
 /// Proxy and control in one process. Control reaches the proxy over an in-memory pipe, by the same commands as over a port.
 pub(crate) async fn both(args: Serve) -> anyhow::Result<ExitCode> {
     logging::start();
-    let (config, path) = match (&args.config, &args.listen, &args.backend) {
-        (Some(path), _, _) => (load(path)?, Some(path.clone())),
+    let (config, source) = match (&args.config, &args.listen, &args.backend) {
+        (Some(path), _, _) => (load(path)?, ConfigSource::File(path.clone())),
         (None, Some(listen), Some(backend)) => (
-            understudy_config::embedded(listen, backend).context("read --listen and --backend")?,
-            None,
+            Config::embedded(listen.parse()?, backend.parse()?),
+            ConfigSource::Fixed,
         ),
         _ => anyhow::bail!("give either --config FILE, or --listen ADDR with --backend URL"),
     };
     let config = Arc::new(config);
-    let proxy = Proxy::start(Arc::clone(&config), path)
+    let proxy = Proxy::start(Arc::clone(&config), source)
         .await
         .context("start the proxy")?;
     let proxy_admin = admin_server(&config, proxy.admin_table());
     let control = Control::start(Arc::clone(&config), Some(proxy_admin))
         .await
         .context("start control")?;
-    let table = proxy.admin_table().merge(control.admin_table());
+    let mut table = proxy.admin_table();
+    add_control(&mut table, &control);
     run_until_told(&config, table, Some(&proxy)).await?;
     control.stop().await;
-    proxy.stop().await;
+    proxy.stop(DRAIN_MAX).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -49,11 +54,11 @@ pub(crate) async fn both(args: Serve) -> anyhow::Result<ExitCode> {
 pub(crate) async fn proxy(args: &ConfigFile) -> anyhow::Result<ExitCode> {
     logging::start();
     let config = Arc::new(load(&args.config)?);
-    let proxy = Proxy::start(Arc::clone(&config), Some(args.config.clone()))
+    let proxy = Proxy::start(Arc::clone(&config), ConfigSource::File(args.config.clone()))
         .await
         .context("start the proxy")?;
     run_until_told(&config, proxy.admin_table(), Some(&proxy)).await?;
-    proxy.stop().await;
+    proxy.stop(DRAIN_MAX).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -64,17 +69,36 @@ pub(crate) async fn control(args: &ConfigFile) -> anyhow::Result<ExitCode> {
     let control = Control::start(Arc::clone(&config), None)
         .await
         .context("start control")?;
-    run_until_told(&config, control.admin_table(), None).await?;
+    let mut table = AdminTable::new();
+    add_control(&mut table, &control);
+    run_until_told(&config, table, None).await?;
     control.stop().await;
     Ok(ExitCode::SUCCESS)
 }
 
+fn add_control(table: &mut AdminTable, control: &Control) {
+    table.add(
+        "UPGRADE",
+        "Upgrades of the servers behind a pool",
+        control.admin_handler(),
+    );
+}
+
 fn load(path: &Path) -> anyhow::Result<Config> {
-    understudy_config::load(path).map_err(|error| anyhow::anyhow!("{error}"))
+    let config = Config::load(path).map_err(|error| anyhow::anyhow!("{error}"))?;
+    for warning in &config.warnings {
+        tracing::warn!("{}: {warning}", path.display());
+    }
+    Ok(config)
 }
 
 fn admin_server(config: &Config, table: AdminTable) -> Arc<AdminServer> {
-    Arc::new(AdminServer::new(table, config.admin.users.clone()))
+    let limits = AdminLimits {
+        sessions_max: config.limits.admin_sessions_max,
+        frame_max: config.limits.admin_frame_max.as_usize(),
+        ..AdminLimits::default()
+    };
+    Arc::new(AdminServer::new(table, config.admin.users.clone(), limits))
 }
 
 /// Serves the admin endpoint until SIGTERM or SIGINT; SIGHUP reloads the proxy's config.
@@ -89,9 +113,11 @@ async fn run_until_told(
     let listener = Listener::bind(&config.admin.listen)
         .await
         .with_context(|| format!("listen for admin commands on {}", config.admin.listen))?;
-    let (stop, stopped) = watch::channel(false);
+    let (stop, mut stopped) = watch::channel(false);
     let server = admin_server(config, table);
-    let serving = tokio::spawn(server.serve(listener, stopped));
+    let serving = tokio::spawn(server.serve(listener, async move {
+        stopped.wait_for(|stop| *stop).await.ok();
+    }));
     tracing::info!(admin = %config.admin.listen, "ready");
     loop {
         tokio::select! {

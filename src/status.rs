@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use understudy_config::BackendUrl;
 use understudy_net::{Client, Endpoint, Value};
 
 use crate::cli::Status;
@@ -13,8 +12,8 @@ use crate::cli::Status;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(args: Status) -> anyhow::Result<ExitCode> {
-    let url = BackendUrl::parse(&format!("redis://{}", args.admin)).context("read --admin")?;
-    let mut client = Client::connect(&Endpoint::from(&url), TIMEOUT)
+    let endpoint = Endpoint::tcp(args.admin.ip().to_string(), args.admin.port());
+    let mut client = Client::connect(&endpoint, TIMEOUT)
         .await
         .with_context(|| format!("reach control's admin endpoint at {}", args.admin))?;
     let mut command = vec!["UPGRADE".to_owned(), "STATUS".to_owned()];
@@ -24,7 +23,7 @@ pub(crate) async fn run(args: Status) -> anyhow::Result<ExitCode> {
     }
     match client.call(&command).await? {
         Value::Error(text) => bail!("{text}"),
-        reply => println!("{}", reply.as_str_lossy().trim_end()),
+        reply => println!("{}", reply.as_str_lossy().unwrap_or_default().trim_end()),
     }
     Ok(ExitCode::SUCCESS)
 }

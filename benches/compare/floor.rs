@@ -4,7 +4,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Serves 127.0.0.1:`port` for ever.
 pub(crate) fn serve(port: &str) -> ! {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let outcome = runtime.and_then(|runtime| runtime.block_on(accept(port)));
     eprintln!("floor: {outcome:?}");
     std::process::exit(1)
@@ -39,7 +41,9 @@ async fn write(socket: &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
     while !bytes.is_empty() {
         match socket.try_write(bytes) {
             Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => socket.writable().await?,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                socket.writable().await?
+            }
             Err(error) => return Err(error),
         }
     }

@@ -3,12 +3,18 @@
 //! Each cutover is a whole upgrade of one shard under the lab's load; the gap is what the load's own clock says (the longest
 //! wait of any connection for a reply), not what the proxy believes.
 
-use std::time::Duration;
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 use understudy_lab::{Load, LoadOptions, Scene, SceneOptions, Version};
 
 /// A whole upgrade of a small shard takes well under this.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// Commands a second on each of the load's connections.
+const RATE: u32 = 200;
+/// Commands served before and after the cutover.
+const BEFORE: u64 = 500;
 
 /// Runs `cutovers` upgrades and prints the median and the worst gap.
 pub(crate) fn measure(cutovers: u64) -> Result<(), String> {
@@ -27,22 +33,44 @@ pub(crate) fn measure(cutovers: u64) -> Result<(), String> {
     gaps.sort_unstable();
     let median = gaps.get(gaps.len() / 2).copied().unwrap_or_default();
     let worst = gaps.last().copied().unwrap_or_default();
-    println!("longest gap that a client saw at a cutover, {cutovers} cutovers: median {median:?}, worst {worst:?}");
+    println!(
+        "longest gap that a client saw at a cutover, {cutovers} cutovers: median {median:?}, worst {worst:?}"
+    );
     Ok(())
 }
 
 async fn one() -> Result<Duration, understudy_lab::LabError> {
-    let mut options = SceneOptions::new(env!("CARGO_BIN_EXE_understudy"), Version::Redis6_2_14, Version::Redis8_2_3);
+    let mut options = SceneOptions::new(
+        env!("CARGO_BIN_EXE_understudy"),
+        Version::Redis6_2_14,
+        Version::Redis8_2_3,
+    );
     options.shards = 1;
     options.workers = 1;
     let scene = Scene::start(&options).await?;
-    let load = Load::start(&scene.all_clients(), LoadOptions::default()).await?;
+    let load = Load::start(
+        &scene.all_clients(),
+        &LoadOptions {
+            rate: NonZeroU32::new(RATE),
+            ..LoadOptions::default()
+        },
+    );
     scene.start_upgrade(&["CUTOVER", "manual"]).await?;
-    scene.wait_until("a finished verification", LIMIT, |status| status["shards"][0]["phase"] == "cutover").await?;
-    load.reset_gaps();
-    scene.call(&["UPGRADE", "CUTOVER", understudy_lab::POOL]).await?;
+    scene
+        .wait_until("a finished verification", LIMIT, |status| {
+            status["shards"][0]["phase"] == "cutover"
+        })
+        .await?;
+    load.served(BEFORE, LIMIT).await;
+    let from = Instant::now();
+    scene
+        .call(&["UPGRADE", "CUTOVER", understudy_lab::POOL])
+        .await?;
     scene.wait_for("soak", LIMIT).await?;
-    let gap = load.longest_gap();
+    load.served(BEFORE, LIMIT).await;
+    let gap = load
+        .longest_gap(from, Instant::now())
+        .map_or(Duration::ZERO, |gap| gap.waited);
     load.stop().await;
     Ok(gap)
 }

@@ -46,11 +46,18 @@ fn main() -> ExitCode {
 
 fn compare(rounds: u64, commands: u64) -> Result<(), String> {
     let sides = Sides::start()?;
-    println!("50 connections; CPU per command in µs (median), ratio to the floor of the same round (median of {rounds}), commands per second (median)\n");
+    println!(
+        "50 connections; CPU per command in µs (median), ratio to the floor of the same round (median of {rounds}), commands per second (median)\n"
+    );
     for operation in [Operation::Get, Operation::Set] {
         for size in [64, 4096] {
             for pipeline in [1, 16] {
-                let shape = Shape { operation, size, pipeline, connections: 50 };
+                let shape = Shape {
+                    operation,
+                    size,
+                    pipeline,
+                    connections: 50,
+                };
                 measure_shape(&sides, shape, rounds, commands)?;
             }
         }
@@ -59,7 +66,11 @@ fn compare(rounds: u64, commands: u64) -> Result<(), String> {
 }
 
 fn measure_shape(sides: &Sides, shape: Shape, rounds: u64, commands: u64) -> Result<(), String> {
-    let count = if shape.pipeline > 1 { commands * 3 } else { commands };
+    let count = if shape.pipeline > 1 {
+        commands * 3
+    } else {
+        commands
+    };
     let mut rows: Vec<Row> = sides.all().iter().map(|side| Row::new(side.name)).collect();
     load::prepare(sides.server_port(), shape)?;
     for _ in 0..rounds {
@@ -96,7 +107,12 @@ struct Row {
 
 impl Row {
     fn new(name: &'static str) -> Row {
-        Row { name, cpu: Vec::new(), ratio: Vec::new(), rate: Vec::new() }
+        Row {
+            name,
+            cpu: Vec::new(),
+            ratio: Vec::new(),
+            rate: Vec::new(),
+        }
     }
 }
 
@@ -123,5 +139,8 @@ fn median(values: &mut [f64]) -> f64 {
 
 fn number(arguments: &[String], flag: &str, default: u64) -> u64 {
     let position = arguments.iter().position(|argument| argument == flag);
-    position.and_then(|at| arguments.get(at + 1)).and_then(|value| value.parse().ok()).unwrap_or(default)
+    position
+        .and_then(|at| arguments.get(at + 1))
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(default)
 }

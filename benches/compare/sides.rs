@@ -32,15 +32,35 @@ pub(crate) struct Sides {
 impl Sides {
     /// Starts the server and every side. The floor is the first; a peer that is not installed is left out, and said.
     pub(crate) fn start() -> Result<Sides, String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-        let server = runtime.block_on(Server::bare(Version::Redis8_2_3)).map_err(|error| error.to_string())?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| error.to_string())?;
+        let server = runtime
+            .block_on(Server::bare(Version::Redis8_2_3))
+            .map_err(|error| error.to_string())?;
         let directory = TempDir::new().map_err(|error| error.to_string())?;
-        let mut sides = Sides { sides: Vec::new(), children: Vec::new(), server, directory };
+        let mut sides = Sides {
+            sides: Vec::new(),
+            children: Vec::new(),
+            server,
+            directory,
+        };
         let own = std::env::current_exe().map_err(|error| error.to_string())?;
         let port = port()?;
-        sides.add("floor (tokio echo)", port, true, Command::new(own).arg("--floor").arg(port.to_string()))?;
+        sides.add(
+            "floor (tokio echo)",
+            port,
+            true,
+            Command::new(own).arg("--floor").arg(port.to_string()),
+        )?;
         let (port, pid) = (sides.server.port(), sides.server.pid());
-        sides.sides.push(Side { name: "direct (the server)", port, pid, echoes: false });
+        sides.sides.push(Side {
+            name: "direct (the server)",
+            port,
+            pid,
+            echoes: false,
+        });
         sides.add_understudy("understudy, 1 worker", 1)?;
         sides.add_understudy("understudy, 2 workers", 2)?;
         sides.add_nutcracker()?;
@@ -67,7 +87,12 @@ impl Sides {
         );
         let path = self.write(&format!("understudy-{workers}.yaml"), &config)?;
         let binary = env!("CARGO_BIN_EXE_understudy");
-        self.add(name, port, false, Command::new(binary).arg("proxy").arg("--config").arg(path))
+        self.add(
+            name,
+            port,
+            false,
+            Command::new(binary).arg("proxy").arg("--config").arg(path),
+        )
     }
 
     fn add_nutcracker(&mut self) -> Result<(), String> {
@@ -81,7 +106,13 @@ impl Sides {
         );
         let path = self.write("nutcracker.yml", &config)?;
         let mut command = Command::new(binary);
-        command.arg("-c").arg(path).arg("-a").arg("127.0.0.1").arg("-s").arg(stats.to_string());
+        command
+            .arg("-c")
+            .arg(path)
+            .arg("-a")
+            .arg("127.0.0.1")
+            .arg("-s")
+            .arg(stats.to_string());
         self.add("nutcracker", port, false, &mut command)
     }
 
@@ -95,10 +126,21 @@ impl Sides {
             self.server.port()
         );
         let path = self.write("haproxy.cfg", &config)?;
-        self.add("haproxy (TCP)", port, false, Command::new(binary).arg("-db").arg("-f").arg(path))
+        self.add(
+            "haproxy (TCP)",
+            port,
+            false,
+            Command::new(binary).arg("-db").arg("-f").arg(path),
+        )
     }
 
-    fn add(&mut self, name: &'static str, port: u16, echoes: bool, command: &mut Command) -> Result<(), String> {
+    fn add(
+        &mut self,
+        name: &'static str,
+        port: u16,
+        echoes: bool,
+        command: &mut Command,
+    ) -> Result<(), String> {
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -108,7 +150,12 @@ impl Sides {
         let pid = child.id();
         self.children.push(child);
         wait_for(port).map_err(|error| format!("{name}: {error}"))?;
-        self.sides.push(Side { name, port, pid, echoes });
+        self.sides.push(Side {
+            name,
+            port,
+            pid,
+            echoes,
+        });
         Ok(())
     }
 

@@ -31,8 +31,18 @@ pub(crate) struct Upgraded {
 
 impl Acts<'_> {
     /// UPGRADE START of these shards (numbers from 1), until each soaks.
-    pub(crate) async fn upgrade(&self, shards: &[usize], accept: &str, upgraded: &mut Upgraded) -> anyhow::Result<()> {
-        let mut command = vec!["UPGRADE".to_owned(), "START".to_owned(), POOL.to_owned(), "TO".to_owned()];
+    pub(crate) async fn upgrade(
+        &self,
+        shards: &[usize],
+        accept: &str,
+        upgraded: &mut Upgraded,
+    ) -> anyhow::Result<()> {
+        let mut command = vec![
+            "UPGRADE".to_owned(),
+            "START".to_owned(),
+            POOL.to_owned(),
+            "TO".to_owned(),
+        ];
         for shard in shards {
             command.push(format!("s{shard}={}", self.scene.targets[shard - 1].url()));
         }
@@ -47,9 +57,15 @@ impl Acts<'_> {
     }
 
     /// UPGRADE ROLLBACK of one shard.
-    pub(crate) async fn roll_back(&self, shard: usize, upgraded: &mut Upgraded) -> anyhow::Result<()> {
-        self.say(&["UPGRADE", "ROLLBACK", POOL, &format!("s{shard}")]).await?;
-        self.watch(shard, "roll back", "rolled_back", upgraded).await
+    pub(crate) async fn roll_back(
+        &self,
+        shard: usize,
+        upgraded: &mut Upgraded,
+    ) -> anyhow::Result<()> {
+        self.say(&["UPGRADE", "ROLLBACK", POOL, &format!("s{shard}")])
+            .await?;
+        self.watch(shard, "roll back", "rolled_back", upgraded)
+            .await
     }
 
     /// UPGRADE FINALIZE, until it is.
@@ -77,13 +93,25 @@ impl Acts<'_> {
         let shards = status["shards"].as_array().cloned().unwrap_or_default();
         let each: Vec<String> = shards
             .iter()
-            .map(|shard| format!("{}: way back {}", text(shard, "shard"), text(shard, "way_back")))
+            .map(|shard| {
+                format!(
+                    "{}: way back {}",
+                    text(shard, "shard"),
+                    text(shard, "way_back")
+                )
+            })
             .collect();
         Ok(each.join(", "))
     }
 
     /// Follows one shard through its phases, each with a line of its own, until it is in `goal`.
-    async fn watch(&self, shard: usize, verb: &str, goal: &str, upgraded: &mut Upgraded) -> anyhow::Result<()> {
+    async fn watch(
+        &self,
+        shard: usize,
+        verb: &str,
+        goal: &str,
+        upgraded: &mut Upgraded,
+    ) -> anyhow::Result<()> {
         let name = format!("s{shard}");
         let deadline = Instant::now() + ACT_MAX;
         let mut seen = String::new();
@@ -110,14 +138,20 @@ impl Acts<'_> {
                 show(line, &phase, row);
             }
             if phase == goal {
-                upgraded.snapshots.push(format!("{name}: {}", text(row, "snapshot")));
-                upgraded.cutovers.push(self.cutover(&name, verb, cutover_from, row));
+                upgraded
+                    .snapshots
+                    .push(format!("{name}: {}", text(row, "snapshot")));
+                upgraded
+                    .cutovers
+                    .push(self.cutover(&name, verb, cutover_from, row));
                 return Ok(());
             }
             if phase != "cutover" && phase != "committed" {
                 cutover_from = looked;
             }
-            if matches!(phase.as_str(), "aborted" | "rolled_back" | "finalized") || Instant::now() > deadline {
+            if matches!(phase.as_str(), "aborted" | "rolled_back" | "finalized")
+                || Instant::now() > deadline
+            {
                 bail!("{verb} of {name} ended in '{phase}': {}", status["error"]);
             }
             tokio::time::sleep(LOOK).await;
@@ -153,7 +187,13 @@ pub(crate) async fn versions(servers: &[Server]) -> anyhow::Result<Vec<String>> 
     for server in servers {
         let field = match server.info("valkey_version").await? {
             Some(version) => format!("valkey {version}"),
-            None => format!("redis {}", server.info("redis_version").await?.context("read redis_version")?),
+            None => format!(
+                "redis {}",
+                server
+                    .info("redis_version")
+                    .await?
+                    .context("read redis_version")?
+            ),
         };
         versions.push(field);
     }
@@ -161,7 +201,10 @@ pub(crate) async fn versions(servers: &[Server]) -> anyhow::Result<Vec<String>> 
 }
 
 fn row<'a>(status: &'a Value, shard: &str) -> Option<&'a Value> {
-    status["shards"].as_array()?.iter().find(|row| row["shard"] == shard)
+    status["shards"]
+        .as_array()?
+        .iter()
+        .find(|row| row["shard"] == shard)
 }
 
 fn text(row: &Value, field: &str) -> String {
@@ -184,7 +227,11 @@ fn outcome(phase: &str, row: &Value) -> String {
     match phase {
         "snapshot" => text(row, "snapshot"),
         "replicate" => format!("link {}", text(row, "link")),
-        "verify" => format!("{} keys equal, {} differences", text(row, "keys_verified"), text(row, "differences")),
+        "verify" => format!(
+            "{} keys equal, {} differences",
+            text(row, "keys_verified"),
+            text(row, "differences")
+        ),
         _ => format!("epoch {}", text(row, "epoch")),
     }
 }

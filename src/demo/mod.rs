@@ -40,7 +40,9 @@ pub(crate) async fn run(args: cli::Demo) -> anyhow::Result<ExitCode> {
     let from: Version = args.from.parse()?;
     let to: Version = args.to.parse()?;
     if !to.can_follow(from) {
-        bail!("{to} cannot follow {from} by its own replication, and the other links are not built yet");
+        bail!(
+            "{to} cannot follow {from} by its own replication, and the other links are not built yet"
+        );
     }
     let report = perform(&args, from, to).await?;
     if args.json {
@@ -48,7 +50,11 @@ pub(crate) async fn run(args: cli::Demo) -> anyhow::Result<ExitCode> {
     } else {
         print!("{}", report.table());
     }
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.is_clean() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn perform(args: &cli::Demo, from: Version, to: Version) -> anyhow::Result<DemoReport> {
@@ -61,8 +67,12 @@ async fn perform(args: &cli::Demo, from: Version, to: Version) -> anyhow::Result
     phase.done(&format!("2 shards of {from}, 2 empty servers of {to}"));
 
     let phase = progress.phase("fill the shards");
-    let fill = Fill { keys: args.keys, ..Fill::default() };
-    fill.write(&scene.clients(0), |done| phase.at(done, args.keys, "keys")).await?;
+    let fill = Fill {
+        keys: args.keys,
+        ..Fill::default()
+    };
+    fill.write(&scene.clients(0), |done| phase.at(done, args.keys, "keys"))
+        .await?;
     phase.done(&format!("{} keys", args.keys));
 
     let phase = progress.phase("start the load");
@@ -74,9 +84,16 @@ async fn perform(args: &cli::Demo, from: Version, to: Version) -> anyhow::Result
     };
     let load = Load::start(&saboteur.addresses(&scene), &load_options);
     served(&load).await?;
-    phase.done(&format!("{} connections, every write in a ledger", args.connections));
+    phase.done(&format!(
+        "{} connections, every write in a ledger",
+        args.connections
+    ));
 
-    let acts = Acts { scene: &scene, load: &load, progress: &progress };
+    let acts = Acts {
+        scene: &scene,
+        load: &load,
+        progress: &progress,
+    };
     let upgraded = if saboteur.replaces_the_upgrade() {
         saboteur.upgrade_without_evidence(&acts).await?
     } else {
@@ -86,14 +103,20 @@ async fn perform(args: &cli::Demo, from: Version, to: Version) -> anyhow::Result
     let phase = progress.phase("end the load");
     served(&load).await?;
     let ledger = load.stop().await;
-    phase.done(&format!("{} writes acknowledged", ledger.progress().acknowledged_writes));
+    phase.done(&format!(
+        "{} writes acknowledged",
+        ledger.progress().acknowledged_writes
+    ));
 
     let phase = progress.phase("compare ledger and servers");
     let primaries: Vec<Address> = scene.targets.iter().map(Server::address).collect();
     let audit = ledger.audit(&primaries, &AuditOptions::default()).await?;
     let filled = fill.audit(&primaries).await?;
     let beside = saboteur.audit(&scene).await?;
-    phase.done(&format!("{} keys read on the servers", audit.keys_checked + filled.keys));
+    phase.done(&format!(
+        "{} keys read on the servers",
+        audit.keys_checked + filled.keys
+    ));
 
     Ok(DemoReport {
         from: from.to_string(),
@@ -111,7 +134,8 @@ async fn perform(args: &cli::Demo, from: Version, to: Version) -> anyhow::Result
 /// The demo as promised: upgrade, soak, back and forth with one shard, finalize.
 async fn whole_upgrade(acts: &Acts<'_>, saboteur: &mut Saboteur) -> anyhow::Result<Upgraded> {
     let mut upgraded = Upgraded::default();
-    acts.upgrade(&[1, 2], saboteur.accepted_blockers(), &mut upgraded).await?;
+    acts.upgrade(&[1, 2], saboteur.accepted_blockers(), &mut upgraded)
+        .await?;
     saboteur.after_the_switch(acts.scene).await?;
     let phase = acts.progress.phase("soak");
     served(acts.load).await?;
@@ -128,7 +152,10 @@ async fn whole_upgrade(acts: &Acts<'_>, saboteur: &mut Saboteur) -> anyhow::Resu
 
 async fn served(load: &Load) -> anyhow::Result<()> {
     if !load.served(BETWEEN_ACTS, BETWEEN_ACTS_MAX).await {
-        bail!("clients were not served {BETWEEN_ACTS} commands within {BETWEEN_ACTS_MAX:?}: {:?}", load.findings().first());
+        bail!(
+            "clients were not served {BETWEEN_ACTS} commands within {BETWEEN_ACTS_MAX:?}: {:?}",
+            load.findings().first()
+        );
     }
     Ok(())
 }

@@ -35,29 +35,47 @@ pub(crate) struct DemoReport {
 impl DemoReport {
     /// Whether every zero is zero.
     pub(crate) fn is_clean(&self) -> bool {
-        self.load.is_clean() && self.filled.is_clean() && self.beside_the_proxy.as_ref().is_none_or(Report::is_true)
+        self.load.is_clean()
+            && self.filled.is_clean()
+            && self.beside_the_proxy.as_ref().is_none_or(Report::is_true)
     }
 
     /// The table for people.
     pub(crate) fn table(&self) -> String {
         let mut out = String::new();
-        row(&mut out, "versions before", &self.versions_before.join(", "));
+        row(
+            &mut out,
+            "versions before",
+            &self.versions_before.join(", "),
+        );
         row(&mut out, "versions after", &self.versions_after.join(", "));
         for snapshot in &self.snapshots {
             row(&mut out, "snapshot", snapshot);
         }
         for cutover in &self.cutovers {
             let value = format!("{:.1} ms", cutover.longest_client_gap_ms);
-            row(&mut out, &format!("longest client gap, {} {}", cutover.what, cutover.shard), &value);
+            row(
+                &mut out,
+                &format!("longest client gap, {} {}", cutover.what, cutover.shard),
+                &value,
+            );
         }
         zeros(&mut out, &self.load);
         let missing = self.filled.lost + self.filled.misplaced;
-        row(&mut out, "keys from before, lost", &format!("{missing} of {}", self.filled.keys));
+        row(
+            &mut out,
+            "keys from before, lost",
+            &format!("{missing} of {}", self.filled.keys),
+        );
         if let Some(beside) = &self.beside_the_proxy {
             let _ = writeln!(out, "\nwriters beside the proxy");
             zeros(&mut out, beside);
         }
-        let verdict = if self.is_clean() { "nothing was lost, and no client noticed" } else { "NOT CLEAN" };
+        let verdict = if self.is_clean() {
+            "nothing was lost, and no client noticed"
+        } else {
+            "NOT CLEAN"
+        };
         let _ = writeln!(out, "\n{verdict}");
         out
     }
@@ -65,13 +83,37 @@ impl DemoReport {
 
 fn zeros(out: &mut String, load: &Report) {
     row(out, "commands served", &load.commands.to_string());
-    row(out, "writes acknowledged", &load.acknowledged_writes.to_string());
-    row(out, "errors seen by clients", &load.client_errors.to_string());
-    row(out, "connections lost", &(load.connections_lost + load.connects_failed).to_string());
-    row(out, "acknowledged writes lost", &(load.lost + load.misplaced).to_string());
-    row(out, "acknowledged writes doubled", &load.doubled.to_string());
+    row(
+        out,
+        "writes acknowledged",
+        &load.acknowledged_writes.to_string(),
+    );
+    row(
+        out,
+        "errors seen by clients",
+        &load.client_errors.to_string(),
+    );
+    row(
+        out,
+        "connections lost",
+        &(load.connections_lost + load.connects_failed).to_string(),
+    );
+    row(
+        out,
+        "acknowledged writes lost",
+        &(load.lost + load.misplaced).to_string(),
+    );
+    row(
+        out,
+        "acknowledged writes doubled",
+        &load.doubled.to_string(),
+    );
     row(out, "writes reordered", &load.reordered.to_string());
-    row(out, "wrong replies or expiries", &(load.wrong_replies + load.wrong_expiries).to_string());
+    row(
+        out,
+        "wrong replies or expiries",
+        &(load.wrong_replies + load.wrong_expiries).to_string(),
+    );
     for finding in load.findings.iter().take(10) {
         let _ = writeln!(out, "  ! {finding}");
     }

@@ -40,7 +40,12 @@ pub(crate) struct Saboteur {
 
 impl Saboteur {
     pub(crate) async fn new(what: Option<Sabotage>, scene: &Scene) -> anyhow::Result<Saboteur> {
-        let mut saboteur = Saboteur { what, relay: None, beside: None, ledger_beside: None };
+        let mut saboteur = Saboteur {
+            what,
+            relay: None,
+            beside: None,
+            ledger_beside: None,
+        };
         match what {
             Some(Sabotage::DoubleApply | Sabotage::SwapReplies) => {
                 let target = scene.clients(0).to_string();
@@ -67,7 +72,9 @@ impl Saboteur {
 
     /// Where the load connects: the proxy, or the relay before it.
     pub(crate) fn addresses(&self, scene: &Scene) -> Vec<Address> {
-        self.relay.as_ref().map_or_else(|| scene.all_clients(), |relay| vec![relay.address()])
+        self.relay
+            .as_ref()
+            .map_or_else(|| scene.all_clients(), |relay| vec![relay.address()])
     }
 
     /// Blockers that the operator accepts; a writer beside the proxy is one.
@@ -111,7 +118,10 @@ impl Saboteur {
     }
 
     /// The switch of shard 1 as a script would do it that waits for nothing: the target is promoted while it lags.
-    pub(crate) async fn upgrade_without_evidence(&self, acts: &Acts<'_>) -> anyhow::Result<Upgraded> {
+    pub(crate) async fn upgrade_without_evidence(
+        &self,
+        acts: &Acts<'_>,
+    ) -> anyhow::Result<Upgraded> {
         let phase = acts.progress.phase("switch by hand, too early");
         for shard in 0..acts.scene.sources.len() {
             let (source, target) = (&acts.scene.sources[shard], &acts.scene.targets[shard]);
@@ -135,7 +145,9 @@ impl Saboteur {
             return Ok(None);
         };
         let servers = [scene.targets[0].address()];
-        Ok(Some(ledger.audit(&servers, &AuditOptions::default()).await?))
+        Ok(Some(
+            ledger.audit(&servers, &AuditOptions::default()).await?,
+        ))
     }
 }
 

@@ -34,6 +34,8 @@ pub struct ProcessOptions {
     pub log: PathBuf,
     /// Environment beside our own.
     pub environment: Vec<(String, String)>,
+    /// Its working directory; ours without it.
+    pub directory: Option<PathBuf>,
 }
 
 /// A running process, or one that ended and waits for [`Process::restart`].
@@ -91,6 +93,25 @@ impl Process {
     /// SIGCONT.
     pub fn thaw(&self) -> Result<(), LabError> {
         self.signal(Signal::CONT)
+    }
+
+    /// Waits until the process stands still: it has stopped itself, or was stopped. False when it did not within `limit`.
+    pub async fn is_frozen_within(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let path = format!("/proc/{}/stat", self.pid());
+        while Instant::now() < deadline {
+            let stat = std::fs::read_to_string(&path).unwrap_or_default();
+            // The state is the first field behind the name, which ends at the last parenthesis.
+            if stat
+                .rsplit(") ")
+                .next()
+                .is_some_and(|rest| rest.starts_with('T'))
+            {
+                return true;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        false
     }
 
     /// SIGHUP: reload.
@@ -183,11 +204,13 @@ async fn answers_ping(admin: &str) -> bool {
 
 fn spawn(options: &ProcessOptions) -> Result<Child, LabError> {
     let log = append_to(&options.log)?;
+    let directory = options.directory.as_deref().unwrap_or(Path::new("."));
     let errors = log.try_clone().map_err(LabError::io("share the log"))?;
     Command::new(&options.binary)
         .arg(&options.subcommand)
         .arg("--config")
         .arg(&options.config)
+        .current_dir(directory)
         .envs(
             options
                 .environment

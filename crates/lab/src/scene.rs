@@ -280,6 +280,7 @@ impl Scene {
             admin: format!("127.0.0.1:{admin}"),
             log: home.join(format!("{name}.log")),
             environment,
+            directory: None,
         })
         .await
     }

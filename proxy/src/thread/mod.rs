@@ -45,8 +45,7 @@ enum Ended {
 pub(crate) fn start(shared: Arc<Shared>, number: u16) -> io::Result<(Address, JoinHandle<()>)> {
     let (address, mailbox) = Address::new(number);
     // Built here so that a system without file descriptors fails the start, not the thread.
-    let runtime = runtime()?;
-    drop(runtime);
+    runtime()?.shutdown_background();
     let thread = std::thread::Builder::new().name(format!("worker-{number}"));
     let thread = thread.spawn(move || live(&shared, number, mailbox))?;
     Ok((address, thread))

@@ -1,0 +1,83 @@
+//! Writes directly to both servers of a shard, past every proxy, and notes who acknowledged when.
+//!
+//! The invariant under test: at no instant do two servers accept a client's write. So over time the acknowledging server may
+//! change, and each change must be the switch of an upgrade: source to target, or back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+use understudy_lab::Server;
+use understudy_lab::wire::{Address, Reply, Wire};
+
+/// Between two writes to one server.
+const EVERY: Duration = Duration::from_millis(1);
+/// How long a write may hang (a paused server holds it).
+const WRITE_MAX: Duration = Duration::from_secs(30);
+
+/// An acknowledged write: when it was sent, and when its reply came.
+#[derive(Clone, Copy)]
+struct Acknowledged {
+    sent: Instant,
+    answered: Instant,
+}
+
+/// Two writers, one for each server.
+pub(crate) struct Probe {
+    stop: Arc<AtomicBool>,
+    source: JoinHandle<Vec<Acknowledged>>,
+    target: JoinHandle<Vec<Acknowledged>>,
+}
+
+impl Probe {
+    pub(crate) async fn start(source: &Server, target: &Server) -> Probe {
+        let stop = Arc::new(AtomicBool::new(false));
+        Probe {
+            source: tokio::spawn(write(source.address(), Arc::clone(&stop))),
+            target: tokio::spawn(write(target.address(), Arc::clone(&stop))),
+            stop,
+        }
+    }
+
+    /// Ends the probe and compares both lists of acknowledgements.
+    pub(crate) async fn assert_one_primary_at_a_time(self, case: &str) {
+        self.stop.store(true, Ordering::Relaxed);
+        let source = self.source.await.unwrap();
+        let target = self.target.await.unwrap();
+        // After the target has acknowledged a write, the source must acknowledge none that was sent later.
+        let Some(first) = target.first() else { return };
+        let late = source
+            .iter()
+            .filter(|write| write.sent > first.answered)
+            .count();
+        assert_eq!(
+            late, 0,
+            "{case}: the source accepted {late} writes after the target had accepted one"
+        );
+    }
+}
+
+async fn write(address: Address, stop: Arc<AtomicBool>) -> Vec<Acknowledged> {
+    let mut acknowledged = Vec::new();
+    let mut wire = None;
+    while !stop.load(Ordering::Relaxed) {
+        if wire.is_none() {
+            wire = Wire::connect(&address, WRITE_MAX).await.ok();
+        }
+        if let Some(open) = &mut wire {
+            let sent = Instant::now();
+            // A write that changes nothing and is still refused by a replica.
+            match tokio::time::timeout(WRITE_MAX, open.call(&["DEL", "probe:absent"])).await {
+                Ok(Ok(Reply::Integer(_))) => acknowledged.push(Acknowledged {
+                    sent,
+                    answered: Instant::now(),
+                }),
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => wire = None,
+            }
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+    acknowledged
+}
