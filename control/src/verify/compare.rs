@@ -7,10 +7,10 @@ use understudy_config::BackendUrl;
 use understudy_net::Value;
 
 use super::info;
-use super::judge::{Verdict, judge};
+use super::judge::Verdict;
 use super::outcome::{CompareOptions, KeyRef, Outcome, Progress, Stage, VerifyError};
 use super::read::Side;
-use super::settle::settle;
+use super::settle::Settling;
 
 /// Compares everything on both servers, while writes may go on.
 ///
@@ -127,8 +127,8 @@ impl<'a> Comparison<'a> {
     async fn look(&mut self, keys: &[KeyRef]) -> Result<(), VerifyError> {
         let source = self.source.read(keys).await?;
         let target = self.target.read(keys).await?;
-        for ((key, source), target) in keys.iter().zip(&source.states).zip(&target.states) {
-            match judge(source.as_ref(), target.as_ref(), self.tolerance) {
+        for (index, key) in keys.iter().enumerate() {
+            match source.judge_against(&target, index, self.tolerance) {
                 Verdict::Equal { ttl_drift } => {
                     self.outcome.ttl_drift_max = self.outcome.ttl_drift_max.max(ttl_drift);
                 }
@@ -181,15 +181,14 @@ impl<'a> Comparison<'a> {
     async fn settle(mut self) -> Result<Outcome, VerifyError> {
         self.report(Stage::Settling);
         let pending = std::mem::take(&mut self.pending).into_iter().collect();
-        settle(
-            &mut self.source,
-            &mut self.target,
-            pending,
-            &self.options,
-            self.tolerance,
-            &mut self.outcome,
-        )
-        .await?;
+        let settling = Settling {
+            source: &mut self.source,
+            target: &mut self.target,
+            options: &self.options,
+            tolerance: self.tolerance,
+            outcome: &mut self.outcome,
+        };
+        settling.run(pending).await?;
         self.report(Stage::Settling);
         Ok(self.outcome)
     }

@@ -42,6 +42,15 @@ pub(crate) struct KeyState {
     pub(crate) expiry_ms: Option<i64>,
 }
 
+/// What was seen of one key, and when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sight<'a> {
+    /// `None` if it was not there.
+    pub(crate) state: Option<&'a KeyState>,
+    /// The server's clock, in milliseconds since 1970.
+    pub(crate) now_ms: i64,
+}
+
 /// What was found about one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -50,18 +59,22 @@ pub(crate) enum Verdict {
     Unverifiable(String),
 }
 
-/// Compares what both servers said. A key that neither has (any more) is equal.
-pub(crate) fn judge(
-    source: Option<&KeyState>,
-    target: Option<&KeyState>,
-    ttl_tolerance: Duration,
-) -> Verdict {
-    let (source, target) = match (source, target) {
-        (None, None) => {
-            return Verdict::Equal {
-                ttl_drift: Duration::ZERO,
-            };
-        }
+/// Compares what both servers said. A key that neither has (any more) is equal, and so is one whose time is up where it
+/// is gone, though the other server, asked a moment earlier or by another clock, still has it.
+pub(crate) fn judge(source: Sight<'_>, target: Sight<'_>, ttl_tolerance: Duration) -> Verdict {
+    const EQUAL: Verdict = Verdict::Equal {
+        ttl_drift: Duration::ZERO,
+    };
+    let is_over = |state: &KeyState, now_ms: i64| {
+        let tolerance_ms = i64::try_from(ttl_tolerance.as_millis()).unwrap_or(i64::MAX);
+        state
+            .expiry_ms
+            .is_some_and(|expiry_ms| expiry_ms <= now_ms.saturating_add(tolerance_ms))
+    };
+    let (source, target) = match (source.state, target.state) {
+        (None, None) => return EQUAL,
+        (Some(state), None) if is_over(state, target.now_ms) => return EQUAL,
+        (None, Some(state)) if is_over(state, source.now_ms) => return EQUAL,
         (Some(_), None) => return Verdict::Differs(Kind::Missing),
         (None, Some(_)) => return Verdict::Differs(Kind::Extra),
         (Some(source), Some(target)) => (source, target),
@@ -137,12 +150,20 @@ mod tests {
         })
     }
 
+    const NOW: i64 = 1_000;
+
+    fn judged(source: Option<KeyState>, target: Option<KeyState>) -> Verdict {
+        let sight = |state| Sight { state, now_ms: NOW };
+        judge(
+            sight(source.as_ref()),
+            sight(target.as_ref()),
+            Duration::from_millis(50),
+        )
+    }
+
     #[track_caller]
     fn check(source: Option<KeyState>, target: Option<KeyState>, expect: &Verdict) {
-        assert_eq!(
-            &judge(source.as_ref(), target.as_ref(), Duration::from_millis(50)),
-            expect
-        );
+        assert_eq!(&judged(source, target), expect);
     }
 
     const EQUAL: Verdict = Verdict::Equal {
@@ -210,34 +231,33 @@ mod tests {
     }
 
     #[test]
+    fn a_key_whose_time_is_up_is_gone_on_both() {
+        let expiring = |expiry_ms| state(0, b"\x01a", 9, Some(expiry_ms));
+        check(expiring(NOW - 1), None, &EQUAL);
+        check(None, expiring(NOW + 50), &EQUAL);
+        check(None, expiring(NOW + 51), &Verdict::Differs(Kind::Extra));
+        check(expiring(NOW + 51), None, &Verdict::Differs(Kind::Missing));
+    }
+
+    #[test]
     fn type_22_of_two_families_is_not_the_same_by_its_bytes() {
         let valkey = b"\x01\x00\x08abcdefgh\x00\x00\x00\x00\x00\x00\x00\x00";
-        let verdict = judge(
-            state(22, valkey, 80, None).as_ref(),
-            state(22, valkey, 12, None).as_ref(),
-            Duration::ZERO,
+        assert_ne!(
+            judged(state(22, valkey, 80, None), state(22, valkey, 12, None)),
+            EQUAL
         );
-        assert_ne!(verdict, EQUAL);
     }
 
     #[test]
     fn what_cannot_be_read_is_never_called_equal() {
-        let unknown = || state(40, b"?", 16, None);
+        let unknown = state(40, b"?", 16, None);
         assert!(matches!(
-            judge(
-                unknown().as_ref(),
-                state(0, b"\x01a", 9, None).as_ref(),
-                Duration::ZERO
-            ),
+            judged(unknown, state(0, b"\x01a", 9, None)),
             Verdict::Unverifiable(_)
         ));
         let module = |id: &[u8]| state(7, &[id, b"\x02\x01\x00"].concat(), 9, None);
         assert!(matches!(
-            judge(
-                module(b"\x01").as_ref(),
-                module(b"\x02").as_ref(),
-                Duration::ZERO
-            ),
+            judged(module(b"\x01"), module(b"\x02")),
             Verdict::Unverifiable(_)
         ));
         check(module(b"\x01"), module(b"\x01"), &EQUAL);

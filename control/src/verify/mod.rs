@@ -5,15 +5,16 @@
 //!                        └─ target: MULTI expiries · DUMPs · INFO EXEC ─┴─ judge ── equal
 //!   scan target ─ batch ─── source: EXISTS? ── no ───────────────────────┐    └── not equal ─┐
 //!                                                                        └──── pending ◄─────┘
-//!   pending: source → (target has applied that offset) → target → source again
-//!            source moved meanwhile      look again, later
-//!            source stood still, and     a difference, once it was seen the same `stable_rounds` times
+//!   pending: looked at again and again (`settle`)
+//!            equal                                    settled
+//!            touched by a client while we looked      again, later; in the end: unsettled
+//!            untouched, and not equal                 a difference, once it was seen the same `stable_rounds` times
 //! ```
 //!
-//! What writes change while we look settles or stays *unsettled*, never becomes a difference; [`compare_keys`] settles the
-//! rest where nothing moves, inside the hold. Both sides of a key are read at an offset of their own, so a key that is
-//! found equal was equal, but a key that is written all the time is not proven before the hold. The exact method under live
-//! writes needs to know which command touched which key between two offsets; it would take the place of `settle`.
+//! What writes change while we look never becomes a difference: `settle` proves by WATCH that a key stood still. What never
+//! stands still is left to [`compare_keys`], inside the hold. A key that is found equal was equal, though each side was
+//! read at an offset of its own. Proving that for keys that are written all the time needs to know which command touched
+//! which key between two offsets; such a method would take the place of `settle`.
 
 mod compare;
 pub(crate) mod info;

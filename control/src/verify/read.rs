@@ -7,11 +7,13 @@ use understudy_config::BackendUrl;
 use understudy_net::{Client, ClientError, Endpoint, Value};
 
 use super::info;
-use super::judge::KeyState;
+use super::judge::{KeyState, Sight, Verdict, judge};
 use super::outcome::{KeyRef, VerifyError};
 
-/// Between two looks at a target that lags.
+/// Between the first two looks at a target that lags; each later wait is twice as long, up to `LAG_LOOK_MAX`.
 const LAG_LOOK: Duration = Duration::from_millis(1);
+/// Longest wait between two looks at a target that lags.
+const LAG_LOOK_MAX: Duration = Duration::from_millis(20);
 
 /// One of the two servers.
 pub(crate) struct Side {
@@ -35,7 +37,9 @@ pub(crate) enum Expiries {
 /// What a batch of keys looked like at one moment.
 pub(crate) struct Reading {
     /// In the order in which they were asked for.
-    pub(crate) states: Vec<Option<KeyState>>,
+    states: Vec<Option<KeyState>>,
+    /// The server's own clock, in milliseconds since 1970.
+    now_ms: i64,
     pub(crate) position: Position,
     pub(crate) bytes: usize,
 }
@@ -155,6 +159,36 @@ impl Side {
 
     /// Values and expiries of keys, all of one database, at one moment.
     pub(crate) async fn read(&mut self, keys: &[KeyRef]) -> Result<Reading, VerifyError> {
+        let reading = self.read_watched(keys).await?;
+        reading.ok_or_else(|| self.nonsense("EXEC"))
+    }
+
+    /// From here until the next reading on this connection, whoever touches one of these keys is noticed.
+    pub(crate) async fn watch(&mut self, keys: &[KeyRef]) -> Result<Position, VerifyError> {
+        const WHAT: &str = "WATCH";
+        if let Some(first) = keys.first() {
+            self.select(first.db).await?;
+        }
+        let mut watch: Vec<&[u8]> = vec![b"WATCH"];
+        watch.extend(keys.iter().map(|key| &key.key[..]));
+        let answers = self
+            .pipeline(WHAT, &[&watch, &[b"INFO", b"replication"]])
+            .await?;
+        let mut position = None;
+        for answer in answers {
+            let answer = self.accepted(WHAT, answer)?;
+            position = answer
+                .as_str_lossy()
+                .and_then(|info| Position::parse(&info));
+        }
+        position.ok_or_else(|| self.nonsense("INFO replication"))
+    }
+
+    /// As `read`, but `None` if one of the watched keys was touched.
+    pub(crate) async fn read_watched(
+        &mut self,
+        keys: &[KeyRef],
+    ) -> Result<Option<Reading>, VerifyError> {
         const WHAT: &str = "keys with their expiries";
         if let Some(first) = keys.first() {
             self.select(first.db).await?;
@@ -164,45 +198,54 @@ impl Side {
             Expiries::Relative => b"PTTL",
         };
         // The expiries stand together and beside TIME: a large DUMP between them would shift what is relative.
-        let mut commands: Vec<Vec<&[u8]>> = vec![vec![b"TIME"]];
+        let mut commands: Vec<Vec<&[u8]>> = vec![vec![b"MULTI"], vec![b"TIME"]];
         commands.extend(keys.iter().map(|key| vec![expiry_command, &key.key]));
         commands.extend(keys.iter().map(|key| vec![&b"DUMP"[..], &key.key]));
         commands.push(vec![b"INFO", b"replication"]);
-        let expected = commands.len();
+        commands.push(vec![b"EXEC"]);
+        let queued = commands.len() - 2;
         let answers = self
             .client
-            .transaction(&commands)
+            .pipeline(&commands)
             .await
             .map_err(|cause| self.lost(WHAT, cause))?;
-        let mut accepted = Vec::with_capacity(expected);
+        let mut executed = Value::Null;
         for answer in answers {
+            executed = self.accepted(WHAT, answer)?; // A command that was refused when it was queued says why.
+        }
+        if executed == Value::Null {
+            return Ok(None);
+        }
+        let mut accepted = Vec::with_capacity(queued);
+        for answer in executed.into_vec().unwrap_or_default() {
             accepted.push(self.accepted(WHAT, answer)?);
         }
-        if accepted.len() != expected {
+        if accepted.len() != queued {
             return Err(self.nonsense(WHAT));
         }
-        let info = accepted
+        self.reading(accepted, keys.len()).map(Some)
+    }
+
+    /// TIME, expiries, values, INFO.
+    fn reading(&self, mut answers: Vec<Value>, keys: usize) -> Result<Reading, VerifyError> {
+        let info = answers
             .pop()
             .and_then(|info| info.as_str_lossy())
             .unwrap_or_default();
         let position = Position::parse(&info).ok_or_else(|| self.nonsense("INFO replication"))?;
-        let mut answers = accepted.into_iter();
+        let payloads = answers.split_off(1 + keys);
+        let expiries = answers.split_off(1);
         let now_ms = answers
-            .next()
-            .and_then(|time| millis(&time))
+            .first()
+            .and_then(millis)
             .ok_or_else(|| self.nonsense("TIME"))?;
-        let payloads = answers
-            .as_slice()
-            .get(keys.len()..)
-            .unwrap_or_default()
-            .to_vec();
-        let expiries = answers.take(keys.len());
         let mut reading = Reading {
-            states: Vec::with_capacity(keys.len()),
+            states: Vec::with_capacity(keys),
+            now_ms,
             position,
             bytes: 0,
         };
-        for (expiry, payload) in expiries.zip(payloads) {
+        for (expiry, payload) in expiries.into_iter().zip(payloads) {
             let expiry = expiry.as_i64().ok_or_else(|| self.nonsense("an expiry"))?;
             let expiry_ms = match self.expiries {
                 _ if expiry < 0 => None,
@@ -221,6 +264,7 @@ impl Side {
     /// Waits until this replica has applied everything up to `source`. Says nothing about a server of another history.
     pub(crate) async fn catch_up(&mut self, source: &Position) -> Result<(), VerifyError> {
         let deadline = Instant::now() + self.timeout;
+        let mut pause = LAG_LOOK;
         loop {
             let info = self.info("replication").await?;
             let own = Position::parse(&info).ok_or_else(|| self.nonsense("INFO replication"))?;
@@ -234,7 +278,8 @@ impl Side {
                     timeout: self.timeout,
                 });
             }
-            tokio::time::sleep(LAG_LOOK).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAG_LOOK_MAX);
         }
     }
 
@@ -294,6 +339,30 @@ impl Side {
             what,
             cause,
         }
+    }
+}
+
+impl Reading {
+    pub(crate) fn state(&self, index: usize) -> Option<&KeyState> {
+        self.states.get(index)?.as_ref()
+    }
+
+    /// Compares one key of this reading, the source's, with the target's.
+    pub(crate) fn judge_against(
+        &self,
+        target: &Reading,
+        index: usize,
+        tolerance: Duration,
+    ) -> Verdict {
+        let source = Sight {
+            state: self.state(index),
+            now_ms: self.now_ms,
+        };
+        let target = Sight {
+            state: target.state(index),
+            now_ms: target.now_ms,
+        };
+        judge(source, target, tolerance)
     }
 }
 

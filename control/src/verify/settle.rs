@@ -1,25 +1,179 @@
 //! Looks again at keys that differed, until they are equal, stand still and differ, or have moved too often.
+//!
+//! ```text
+//!   quick    source · catch up · target                          equal? settled
+//!   proof    source: WATCH · offset                              for what was not
+//!            target: has applied that offset · read
+//!            source: MULTI read EXEC                             null: touched meanwhile, look again later
+//! ```
+//!
+//! If EXEC goes through, nobody has touched the keys since WATCH, so the target, which had everything up to then, must say
+//! the same as the source. Comparing two looks at the source is not enough: a lock that is taken and freed all the time
+//! looks the same twice and other in between.
 
 use std::time::Duration;
 
 use understudy_rdb::{Detail, Digest, Object, decode_dump};
 
-use super::judge::{KeyState, Kind, Verdict, judge};
+use super::judge::{KeyState, Kind, Verdict};
 use super::outcome::{CompareOptions, Difference, KeyRef, Outcome, Unverifiable, VerifyError};
-use super::read::Side;
+use super::read::{Reading, Side};
 
 /// Longest wait between two looks.
 const SETTLE_MAX: Duration = Duration::from_millis(500);
 /// An expiry computed from a time to live may be this much off, though nothing changed.
-const JITTER: Duration = Duration::from_millis(5);
+const JITTER_MS: u64 = 5;
+
+/// Everything that looking needs.
+pub(crate) struct Settling<'a> {
+    pub(crate) source: &'a mut Side,
+    pub(crate) target: &'a mut Side,
+    pub(crate) options: &'a CompareOptions,
+    pub(crate) tolerance: Duration,
+    pub(crate) outcome: &'a mut Outcome,
+}
+
+impl Settling<'_> {
+    /// Ends with every key equal, reported or unsettled.
+    pub(crate) async fn run(mut self, pending: Vec<KeyRef>) -> Result<(), VerifyError> {
+        let mut waiting: Vec<Waiting> = pending.into_iter().map(Waiting::new).collect();
+        let mut pause = self.options.settle;
+        for round in 0..self.options.rounds_max.max(1) {
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            if round > 0 {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(SETTLE_MAX);
+            }
+            let mut left = Vec::new();
+            for batch in batches(waiting, self.options.batch.max(1)) {
+                left.extend(self.look(batch).await?);
+            }
+            waiting = left;
+        }
+        let keys = waiting.into_iter().map(|waiting| waiting.key);
+        self.outcome.unsettled.extend(keys);
+        Ok(())
+    }
+
+    /// One round for one batch; gives back what has to be looked at again.
+    async fn look(&mut self, batch: Vec<Waiting>) -> Result<Vec<Waiting>, VerifyError> {
+        let keys: Vec<KeyRef> = batch.iter().map(|waiting| waiting.key.clone()).collect();
+        let source = self.source.read(&keys).await?;
+        self.target.catch_up(&source.position).await?;
+        let target = self.target.read(&keys).await?;
+        let mut suspects = Vec::new();
+        for (index, waiting) in batch.into_iter().enumerate() {
+            match self.verdict(&source, &target, index) {
+                Verdict::Equal { .. } => {}
+                Verdict::Differs(_) | Verdict::Unverifiable(_) => suspects.push(waiting),
+            }
+        }
+        if suspects.is_empty() {
+            return Ok(suspects);
+        }
+        let alone = suspects.len() == 1;
+        let mut left = Vec::new();
+        let Some(mut touched) = self.prove(suspects, &mut left).await? else {
+            return Ok(left);
+        };
+        if alone {
+            left.append(&mut touched);
+        }
+        // One of them was touched. Which, only each by itself can say.
+        for waiting in touched {
+            let touched = self.prove(vec![waiting], &mut left).await?;
+            left.extend(touched.into_iter().flatten());
+        }
+        Ok(left)
+    }
+
+    /// Judges keys that nobody touches meanwhile; gives all of them back if somebody did.
+    async fn prove(
+        &mut self,
+        mut suspects: Vec<Waiting>,
+        left: &mut Vec<Waiting>,
+    ) -> Result<Option<Vec<Waiting>>, VerifyError> {
+        let keys: Vec<KeyRef> = suspects.iter().map(|waiting| waiting.key.clone()).collect();
+        let position = self.source.watch(&keys).await?;
+        self.target.catch_up(&position).await?;
+        let target = self.target.read(&keys).await?;
+        let Some(source) = self.source.read_watched(&keys).await? else {
+            for waiting in &mut suspects {
+                waiting.seen = 0;
+            }
+            return Ok(Some(suspects));
+        };
+        for (index, mut waiting) in suspects.into_iter().enumerate() {
+            let found = match self.verdict(&source, &target, index) {
+                Verdict::Equal { .. } => continue,
+                Verdict::Differs(kind) => Found::Kind(kind),
+                Verdict::Unverifiable(why) => Found::Unverifiable(why),
+            };
+            waiting.see(source.state(index), target.state(index));
+            if waiting.seen >= self.options.stable_rounds {
+                report(waiting, found, self.outcome);
+            } else {
+                left.push(waiting);
+            }
+        }
+        Ok(None)
+    }
+
+    fn verdict(&mut self, source: &Reading, target: &Reading, index: usize) -> Verdict {
+        let verdict = source.judge_against(target, index, self.tolerance);
+        if let Verdict::Equal { ttl_drift } = verdict {
+            self.outcome.ttl_drift_max = self.outcome.ttl_drift_max.max(ttl_drift);
+        }
+        verdict
+    }
+}
+
+/// Keys of one database each.
+fn batches(waiting: Vec<Waiting>, size: usize) -> Vec<Vec<Waiting>> {
+    let mut batches: Vec<Vec<Waiting>> = Vec::new();
+    for waiting in waiting {
+        match batches.last_mut() {
+            Some(batch) if batch.len() < size && batch[0].key.db == waiting.key.db => {
+                batch.push(waiting);
+            }
+            _ => batches.push(vec![waiting]),
+        }
+    }
+    batches
+}
 
 /// A key that waits, with what was seen of it last.
 struct Waiting {
     key: KeyRef,
     source: Option<Print>,
     target: Option<Print>,
-    /// How often in a row it was seen like that, standing still.
+    /// How often in a row it was seen like that, untouched.
     seen: u32,
+}
+
+impl Waiting {
+    fn new(key: KeyRef) -> Self {
+        Self {
+            key,
+            source: None,
+            target: None,
+            seen: 0,
+        }
+    }
+
+    fn see(&mut self, source: Option<&KeyState>, target: Option<&KeyState>) {
+        let (source, target) = (source.map(Print::of), target.map(Print::of));
+        let again = self.seen > 0 && same(self.source, source) && same(self.target, target);
+        self.seen = if again { self.seen + 1 } else { 1 };
+        (self.source, self.target) = (source, target);
+    }
+}
+
+enum Found {
+    Kind(Kind),
+    Unverifiable(String),
 }
 
 /// What a state is recognised by, small: many keys may wait, and their values may be large.
@@ -41,150 +195,12 @@ impl Print {
     }
 
     fn is_like(self, other: Self) -> bool {
-        let drift = match (self.expiry_ms, other.expiry_ms) {
-            (Some(one), Some(other)) => Some(one.abs_diff(other)),
-            (None, None) => Some(0),
-            (Some(_), None) | (None, Some(_)) => None,
+        let expiry = match (self.expiry_ms, other.expiry_ms) {
+            (Some(one), Some(other)) => one.abs_diff(other) <= JITTER_MS,
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
         };
-        self.digest == other.digest
-            && drift.is_some_and(|drift| Duration::from_millis(drift) <= JITTER)
-    }
-}
-
-/// What a round said about one key.
-enum Look {
-    Settled,
-    /// The source changed while we looked.
-    Moved,
-    Still(Found),
-}
-
-enum Found {
-    Kind(Kind),
-    Unverifiable(String),
-}
-
-pub(crate) async fn settle(
-    source: &mut Side,
-    target: &mut Side,
-    pending: Vec<KeyRef>,
-    options: &CompareOptions,
-    tolerance: Duration,
-    outcome: &mut Outcome,
-) -> Result<(), VerifyError> {
-    let fresh = |key| Waiting {
-        key,
-        source: None,
-        target: None,
-        seen: 0,
-    };
-    let mut waiting: Vec<Waiting> = pending.into_iter().map(fresh).collect();
-    let mut pause = options.settle;
-    for round in 0..options.rounds_max.max(1) {
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        if round > 0 {
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(SETTLE_MAX);
-        }
-        let mut left = Vec::new();
-        let mut looked_at = waiting.into_iter().peekable();
-        while let Some(first) = looked_at.peek() {
-            let db = first.key.db;
-            let mut batch = Vec::new();
-            while batch.len() < options.batch.max(1)
-                && let Some(next) = looked_at.next_if(|next| next.key.db == db)
-            {
-                batch.push(next);
-            }
-            left.extend(look(source, target, batch, options, tolerance, outcome).await?);
-        }
-        waiting = left;
-    }
-    outcome
-        .unsettled
-        .extend(waiting.into_iter().map(|waiting| waiting.key));
-    Ok(())
-}
-
-/// One round for one batch; gives back what has to be looked at again.
-async fn look(
-    source: &mut Side,
-    target: &mut Side,
-    batch: Vec<Waiting>,
-    options: &CompareOptions,
-    tolerance: Duration,
-    outcome: &mut Outcome,
-) -> Result<Vec<Waiting>, VerifyError> {
-    let keys: Vec<KeyRef> = batch.iter().map(|waiting| waiting.key.clone()).collect();
-    let before = source.read(&keys).await?;
-    target.catch_up(&before.position).await?;
-    let between = target.read(&keys).await?;
-    let after = source.read(&keys).await?;
-    let mut left = Vec::new();
-    for (((mut waiting, before), between), after) in batch
-        .into_iter()
-        .zip(before.states)
-        .zip(between.states)
-        .zip(after.states)
-    {
-        match classify(
-            before.as_ref(),
-            between.as_ref(),
-            after.as_ref(),
-            tolerance,
-            outcome,
-        ) {
-            Look::Settled => {}
-            Look::Moved => {
-                waiting.seen = 0;
-                left.push(waiting);
-            }
-            Look::Still(found) => {
-                let (after, between) = (
-                    after.as_ref().map(Print::of),
-                    between.as_ref().map(Print::of),
-                );
-                let again = waiting.seen > 0
-                    && same(waiting.source, after)
-                    && same(waiting.target, between);
-                waiting.seen = if again { waiting.seen + 1 } else { 1 };
-                (waiting.source, waiting.target) = (after, between);
-                if waiting.seen >= options.stable_rounds {
-                    report(waiting, found, outcome);
-                } else {
-                    left.push(waiting);
-                }
-            }
-        }
-    }
-    Ok(left)
-}
-
-/// The target was read between two looks at the source. If those agree, the key stood still, and the target, which had
-/// applied everything up to the first, has no excuse.
-fn classify(
-    before: Option<&KeyState>,
-    between: Option<&KeyState>,
-    after: Option<&KeyState>,
-    tolerance: Duration,
-    outcome: &mut Outcome,
-) -> Look {
-    for source in [before, after] {
-        if let Verdict::Equal { ttl_drift } = judge(source, between, tolerance) {
-            outcome.ttl_drift_max = outcome.ttl_drift_max.max(ttl_drift);
-            return Look::Settled;
-        }
-    }
-    // A server agrees with itself to the byte, but for an expiry that it tells as a time to live.
-    if !matches!(judge(before, after, JITTER), Verdict::Equal { .. }) {
-        return Look::Moved;
-    }
-    match judge(after, between, tolerance) {
-        Verdict::Equal { .. } => Look::Settled,
-        Verdict::Differs(kind) => Look::Still(Found::Kind(kind)),
-        Verdict::Unverifiable(why) => Look::Still(Found::Unverifiable(why)),
+        expiry && self.digest == other.digest
     }
 }
 
