@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::time::timeout;
 use understudy_net::{Incoming, Listener};
 
 use crate::orders::Crew;
 
 /// Rest after a failed accept: out of file descriptors, most likely, and they come back with time.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// Longest TLS handshake of a client that is refused anyway.
+/// Longest TLS handshake, and longest wait for room, of a client that is refused anyway.
 const REFUSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The sessions of one pool, over all workers.
@@ -65,9 +66,15 @@ pub(crate) async fn run(
 }
 
 async fn refuse(incoming: Incoming) {
-    if let Ok(socket) = incoming.into_socket(REFUSE_TIMEOUT).await {
-        // A fresh socket has room for one line.
+    let Ok(socket) = incoming.into_socket(REFUSE_TIMEOUT).await else {
+        return;
+    };
+    // A fresh socket has room for one line; whoever does not read it learns by the close.
+    if timeout(REFUSE_TIMEOUT, socket.writable())
+        .await
+        .is_ok_and(|waited| waited.is_ok())
+    {
         let _unread = socket.try_write(b"-ERR max number of clients reached\r\n");
-        socket.end_writing();
     }
+    socket.end_writing();
 }

@@ -1,88 +1,69 @@
-//! What a changed configuration changes in a running proxy, and what it takes a restart for.
+//! What a changed configuration changes in a running proxy.
 //!
-//! A reload either takes over everything that it may, or nothing. No connection is dropped: sessions keep their state,
-//! gates their epochs. Addresses of backends are not taken over, since that would move a shard without an upgrade; the
-//! file's word counts again after a restart, where `data_dir/routes.json` does not know better.
+//! A reload takes over all that it may (`Config::diff` says what each setting needs) and keeps the rest as it was. No
+//! connection is dropped: sessions keep their state, gates their epochs. An address of a backend is never taken over,
+//! since that would move a shard without an upgrade; nor is half of a ring, since keys would be looked for elsewhere.
 
-use understudy_config::{Config, Pool, Shard};
+use understudy_config::{Config, Needs, Pool, Shard};
 
 /// What came of a reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reloaded {
     /// Settings that hold from now on.
     pub changed: Vec<String>,
-    /// Settings that differ and wait for a restart, with the reason.
+    /// Settings that differ and wait for a restart.
     pub restart: Vec<String>,
 }
 
 /// The configuration that a running proxy may have of `new`, and what that means.
 pub(crate) fn merge(old: &Config, new: &Config) -> (Config, Reloaded) {
-    let mut said = Reloaded::default();
     let mut merged = old.clone();
-    let mut restart = |differs: bool, what: &str| {
-        if differs {
-            said.restart.push(format!("{what}: read at start only"));
-        }
-    };
-    restart(old.data_dir != new.data_dir, "data_dir");
-    restart(old.workers != new.workers, "workers");
-    restart(old.admin != new.admin, "admin");
-    restart(old.http != new.http, "http");
-    restart(old.control != new.control, "control");
-    restart(old.limits != new.limits, "limits");
-    // Old pools keep their places: what a worker counts is named by them.
+    // Old pools keep their places, those that were taken away too: they are served until the restart.
     for pool in &mut merged.pools {
-        match new.pool(&pool.name) {
-            Some(wanted) => *pool = merge_pool(pool, wanted, &mut said),
-            None => said.restart.push(format!(
-                "pools[{}]: is removed at the next start, its clients stay until then",
-                pool.name
-            )),
+        if let Some(wanted) = new.pool(&pool.name) {
+            *pool = merge_pool(pool, wanted);
         }
     }
-    for pool in new
+    let added = new
         .pools
         .iter()
-        .filter(|pool| old.pool(&pool.name).is_none())
-    {
-        said.changed.push(format!("pools[{}]: added", pool.name));
-        merged.pools.push(pool.clone());
-    }
-    (merged, said)
+        .filter(|pool| old.pool(&pool.name).is_none());
+    merged.pools.extend(added.cloned());
+    (merged, describe(old, new))
 }
 
-fn merge_pool(old: &Pool, new: &Pool, said: &mut Reloaded) -> Pool {
-    let mut merged = new.clone();
-    let path = format!("pools[{}]", old.name);
-    if old.listen != new.listen {
-        said.restart
-            .push(format!("{path}.listen: clients are connected to it"));
-        merged.listen = old.listen.clone();
+fn describe(old: &Config, new: &Config) -> Reloaded {
+    let mut said = Reloaded::default();
+    for change in old.diff(new) {
+        let line = format!("{}: {}", change.path, change.what);
+        match change.needs {
+            Needs::Reload => said.changed.push(line),
+            Needs::Restart => said.restart.push(line),
+            Needs::MovedKeys => said
+                .restart
+                .push(format!("{line}, and its keys must have been moved")),
+        }
     }
-    if old.tls != new.tls {
-        said.restart
-            .push(format!("{path}.tls: the listener has it already"));
-        merged.tls.clone_from(&old.tls);
-    }
-    // Which shard a key is on follows from all of these together: half of a change would lose keys.
+    said
+}
+
+fn merge_pool(old: &Pool, new: &Pool) -> Pool {
+    let mut merged = Pool {
+        listen: old.listen.clone(),
+        tls: old.tls.clone(),
+        ..new.clone()
+    };
+    // Which shard a key is on follows from all of these together.
     if !same_ring(old, new) {
-        said.restart
-            .push(format!("{path}.shards: keys would move to other shards"));
-        merged.shards = old.shards.clone();
+        merged.shards.clone_from(&old.shards);
         (merged.distribution, merged.hash, merged.hash_tag) =
             (old.distribution, old.hash, old.hash_tag);
     }
-    for (kept, wanted) in merged.shards.iter_mut().zip(&old.shards) {
-        if !kept.primary.same_server(&wanted.primary) {
-            said.restart.push(format!(
-                "{path}.shards[{}].primary: UPGRADE moves a shard, a reload does not",
-                kept.name
-            ));
-            kept.primary = wanted.primary.clone();
+    for (shard, running) in merged.shards.iter_mut().zip(&old.shards) {
+        // The same address with another password is a login that changed.
+        if shard.primary.to_string() != running.primary.to_string() {
+            shard.primary = running.primary.clone();
         }
-    }
-    if merged != *old {
-        said.changed.push(path);
     }
     merged
 }
@@ -113,8 +94,7 @@ mod tests {
 
     #[test]
     fn an_unchanged_file_changes_nothing() {
-        let (merged, said) = merge(&config(), &config());
-        assert_eq!((merged, said), (config(), Reloaded::default()));
+        assert_eq!(merge(&config(), &config()), (config(), Reloaded::default()));
     }
 
     #[test]
@@ -130,8 +110,23 @@ mod tests {
         assert_eq!(merged.pools[0].timeout, Some(Duration::from_secs(3)));
         assert_eq!(merged.pools[0].shards, config().pools[0].shards);
         assert_eq!(merged.data_dir, config().data_dir);
-        assert_eq!(said.changed, ["pools[default]", "pools[other]: added"]);
+        assert_eq!(
+            said.changed,
+            [
+                "pools[default].timeout: nothing becomes 3s",
+                "pools[other]: added"
+            ]
+        );
         assert_eq!(said.restart.len(), 2, "{said:?}");
+    }
+
+    #[test]
+    fn a_password_that_changed_is_taken_over() {
+        let mut new = config();
+        new.pools[0].shards[0].primary = "redis://:other@127.0.0.1:6001".parse().unwrap();
+        let (merged, said) = merge(&config(), &new);
+        assert_eq!(merged, new);
+        assert_eq!(said.changed, ["pools[default].shards[s1].primary: changed"]);
     }
 
     #[test]
@@ -147,7 +142,7 @@ mod tests {
         assert_eq!(merged, config());
         assert_eq!(
             said.restart,
-            ["pools[default].shards: keys would move to other shards"]
+            ["pools[default].shards[s2]: added, and its keys must have been moved"]
         );
     }
 }

@@ -85,8 +85,9 @@ impl Proxy {
         };
         let (mut addresses, mut threads) = (Vec::new(), Vec::new());
         for number in 0..workers {
-            let (address, thread) =
-                thread::start(Arc::clone(&known), number).map_err(StartError::Thread)?;
+            let (address, thread) = thread::start(Arc::clone(&known), number)
+                .await
+                .map_err(StartError::Thread)?;
             addresses.push(address);
             threads.push(thread);
         }

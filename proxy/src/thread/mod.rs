@@ -16,6 +16,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -41,44 +42,66 @@ enum Ended {
     Panicked,
 }
 
-/// Starts a worker. It takes letters at once.
-pub(crate) fn start(shared: Arc<Shared>, number: u16) -> io::Result<(Address, JoinHandle<()>)> {
+/// Starts a worker and waits until it takes letters.
+pub(crate) async fn start(
+    shared: Arc<Shared>,
+    number: u16,
+) -> io::Result<(Address, JoinHandle<()>)> {
     let (address, mailbox) = Address::new(number);
-    // Built here so that a system without file descriptors fails the start, not the thread.
-    runtime()?.shutdown_background();
+    let (begun, has_begun) = oneshot::channel();
     let thread = std::thread::Builder::new().name(format!("worker-{number}"));
-    let thread = thread.spawn(move || live(&shared, number, mailbox))?;
+    // The runtime stays on the thread that made it; whether it could be made is known here.
+    let thread = thread.spawn(move || match runtime() {
+        Ok(runtime) => {
+            let _nobody_waits = begun.send(Ok(()));
+            live(&shared, number, mailbox, runtime);
+        }
+        Err(cause) => {
+            let _nobody_waits = begun.send(Err(cause));
+        }
+    })?;
+    has_begun
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
     Ok((address, thread))
 }
 
 /// The thread's life: one core after the other until it is told to end.
-fn live(shared: &Arc<Shared>, number: u16, mut mailbox: mpsc::Receiver<Letter>) {
-    loop {
-        let runtime = match runtime() {
+fn live(
+    shared: &Arc<Shared>,
+    number: u16,
+    mut mailbox: mpsc::Receiver<Letter>,
+    mut events: LocalRuntime,
+) {
+    while lifetime(shared, number, &mut mailbox, events) == Ended::Panicked {
+        shared.panics.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(
+            worker = number,
+            "a worker panicked: its sessions are closed, and it starts again"
+        );
+        events = match runtime() {
             Ok(runtime) => runtime,
             Err(cause) => {
-                return tracing::error!(worker = number, %cause, "build a worker's runtime: the worker is gone");
+                return tracing::error!(worker = number, %cause, "make a worker's runtime again: the worker is gone");
             }
         };
-        let ended = catch_unwind(AssertUnwindSafe(|| {
-            let shell = Rc::new(Shell::new(Arc::clone(shared), number));
-            runtime.block_on(serve(&shell, &mut mailbox))
-        }));
-        // Its tasks are dropped here, and their sockets with them.
-        drop(catch_unwind(AssertUnwindSafe(|| drop(runtime))));
-        match ended {
-            Ok(Ended::Told) => return,
-            Ok(Ended::Panicked) | Err(_) => {
-                shared
-                    .panics
-                    .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                tracing::error!(
-                    worker = number,
-                    "a worker panicked: its sessions are closed, and it starts again"
-                );
-            }
-        }
     }
+}
+
+/// One core, from its making to its end.
+fn lifetime(
+    shared: &Arc<Shared>,
+    number: u16,
+    mailbox: &mut mpsc::Receiver<Letter>,
+    runtime: LocalRuntime,
+) -> Ended {
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        let shell = Rc::new(Shell::new(Arc::clone(shared), number));
+        runtime.block_on(serve(&shell, mailbox))
+    }));
+    // Its tasks are dropped here, and their sockets with them; what panics now has panicked before.
+    let _again = catch_unwind(AssertUnwindSafe(|| drop(runtime)));
+    ended.unwrap_or(Ended::Panicked)
 }
 
 fn runtime() -> io::Result<LocalRuntime> {

@@ -56,9 +56,11 @@ fn open(shell: &Shell, pool: &str, peer: String) -> Result<SessionId, String> {
 }
 
 async fn refuse(socket: Socket, text: &str) {
-    let wire = Wire::new(socket);
     // A fresh socket has room for one line; whoever does not read it learns by the close.
-    let _written = wire.write(format!("-{text}\r\n").as_bytes());
+    if socket.writable().await.is_ok() {
+        let _unread = socket.try_write(format!("-{text}\r\n").as_bytes());
+    }
+    let wire = Wire::new(socket);
     linger(&wire).await;
 }
 
