@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use understudy_net::{Client, Endpoint, Greeting, Socket, Value};
+use understudy_net::{Client, Greeting, Socket, Value};
 use understudy_resp::encode;
 
 use super::handshake::{Psync, is_replid};
@@ -26,40 +26,47 @@ pub(super) struct Continued {
     pub(super) stream: BytesMut,
 }
 
+/// A connection to the target on which nothing is asked yet. Made while the source is parked, so that fewer round trips
+/// stand between the promotion and the proof of the way back.
+pub(super) async fn prepare(shared: &Shared) -> Result<Client, String> {
+    let connecting = Client::connect_as(&shared.target, &Greeting::default(), ANSWER_MAX).await;
+    let mut client = connecting.map_err(|cause| format!("the target cannot be asked: {cause}"))?;
+    client.set_timeout(ANSWER_MAX);
+    Ok(client)
+}
+
 /// Asks the target, if it can be hoped to continue. `Err` says why the source gets nothing.
 ///
 /// Not cancel safe towards the target, which may have begun to serve us; dropping closes that connection.
 pub(super) async fn ask(
     shared: &Shared,
+    prepared: Option<Client>,
     request: &Psync,
     listening_port: Option<u16>,
 ) -> Result<Continued, String> {
     let _one_at_a_time = shared.asking.lock().await;
-    let endpoint = Endpoint::from(&shared.target);
-    let connecting = Client::connect_as(&endpoint, &Greeting::default(), ANSWER_MAX).await;
-    let mut client = connecting.map_err(|cause| format!("the target cannot be asked: {cause}"))?;
-    client.set_timeout(ANSWER_MAX);
-    let info = tell(&mut client, &["INFO", "everything"])
-        .await?
-        .as_str_lossy()
-        .unwrap_or_default();
-    let target =
-        Observed::from_info(&Info::parse(&info)).ok_or("the target's INFO names no history")?;
+    let early = match prepared {
+        // What was prepared may have been closed since; nothing was begun on it.
+        Some(mut client) => introduce(&mut client, listening_port)
+            .await
+            .ok()
+            .map(|target| (client, target)),
+        None => None,
+    };
+    let (client, target) = match early {
+        Some(introduced) => introduced,
+        None => {
+            let mut client = prepare(shared).await?;
+            let target = introduce(&mut client, listening_port).await?;
+            (client, target)
+        }
+    };
     can_continue(request, &target)?;
-    if let Some(barred) = shared
+    let barred = shared
         .barred()
-        .filter(|it| it.run_id == target.run_id && it.request == *request)
-    {
+        .filter(|it| it.run_id == target.run_id && it.request == *request);
+    if let Some(barred) = barred {
         return Err(format!("{}; it is not asked again", barred.why));
-    }
-    // One option a command: an unknown one spoils the rest of its command. Never dual-channel or rdb-channel-repl.
-    let port = listening_port.unwrap_or(0).to_string();
-    for option in [
-        ["REPLCONF", "listening-port", &port],
-        ["REPLCONF", "capa", "eof"],
-        ["REPLCONF", "capa", "psync2"],
-    ] {
-        tell(&mut client, &option).await?;
     }
     let (stream, inbox) = client.into_parts();
     let socket = stream
@@ -74,17 +81,43 @@ pub(super) async fn ask(
         }),
         Err(Turned::ForNow(why)) => Err(why),
         Err(Turned::ForGood(why)) => {
-            // Closed before anything else: a target that forks for us may still be waiting for others.
+            // Closed before anything else: a target that gathers replicas for one copy forks for us only if we stay.
             drop(socket);
-            let barred = Barred {
+            shared.bar(Barred {
                 run_id: target.run_id,
                 request: request.clone(),
                 why: why.clone(),
-            };
-            shared.bar(barred);
+            });
             Err(why)
         }
     }
+}
+
+/// Says what a replica says, and reads what the target is, in one round trip.
+async fn introduce(client: &mut Client, listening_port: Option<u16>) -> Result<Observed, String> {
+    let port = listening_port.unwrap_or(0).to_string();
+    // One option a command: an unknown one spoils the rest of its command. Never dual-channel or rdb-channel-repl.
+    let commands = [
+        vec!["INFO", "everything"],
+        vec!["REPLCONF", "listening-port", &port],
+        vec!["REPLCONF", "capa", "eof"],
+        vec!["REPLCONF", "capa", "psync2"],
+    ];
+    let answers = client
+        .pipeline(&commands)
+        .await
+        .map_err(|cause| format!("the target cannot be asked: {cause}"))?;
+    for (command, answer) in commands.iter().zip(&answers) {
+        if let Value::Error(text) = answer {
+            return Err(format!("the target refuses {}: {text}", command[0]));
+        }
+    }
+    let info = answers
+        .first()
+        .and_then(Value::as_str_lossy)
+        .unwrap_or_default();
+    Observed::from_info(&Info::parse(&info))
+        .ok_or_else(|| "the target's INFO names no history".to_owned())
 }
 
 /// Whether PSYNC can only be answered with `+CONTINUE`: what the target itself will check (replication.c,
@@ -187,14 +220,6 @@ fn judge(line: &[u8]) -> Result<(), Turned> {
             Err(Turned::ForNow(format!("the target answered {shown}")))
         }
         _ => Err(Turned::ForGood(format!("the target answered {shown}"))),
-    }
-}
-
-async fn tell(client: &mut Client, command: &[&str]) -> Result<Value, String> {
-    match client.call(command).await {
-        Ok(Value::Error(text)) => Err(format!("the target refuses {}: {text}", command[0])),
-        Ok(answer) => Ok(answer),
-        Err(cause) => Err(format!("the target cannot be asked: {cause}")),
     }
 }
 

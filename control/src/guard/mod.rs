@@ -29,8 +29,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use understudy_config::{BackendUrl, GuardAddress, ListenAddress};
-use understudy_net::{ListenError, Listener};
+use understudy_config::{GuardAddress, ListenAddress};
+use understudy_net::{Endpoint, ListenError, Listener};
 use understudy_resp::command::Server;
 
 pub use foreign::{ForeignKey, ForeignKeys};
@@ -105,10 +105,10 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Binds and waits for the source. `source` is what the source's version knows: what it does not know is reported.
+    /// Binds and waits for the source. `target` is a `&BackendUrl`, or an `Endpoint`. `source` is what the source's version knows: what it does not know is reported.
     pub async fn listen(
         address: &GuardAddress,
-        target: &BackendUrl,
+        target: impl Into<Endpoint>,
         source: Server,
     ) -> Result<Guard, GuardError> {
         let listen = ListenAddress::Tcp(address.listen.host.clone(), address.listen.port);
@@ -117,7 +117,7 @@ impl Guard {
             ListenAddress::Tcp(_, port) => port,
             ListenAddress::Unix(..) => 0,
         };
-        let shared = Arc::new(Shared::new(target.clone(), source));
+        let shared = Arc::new(Shared::new(target.into(), source));
         let (stop, stopped) = watch::channel(false);
         let accepting = tokio::spawn(accept(listener, shared.clone(), stopped));
         Ok(Guard {

@@ -8,7 +8,7 @@ use tokio::time::MissedTickBehavior;
 use understudy_net::{Incoming, Socket};
 
 use super::GuardState;
-use super::ask::{Continued, ask};
+use super::ask::{self, Continued};
 use super::handshake::{Greeted, HandshakeError, Psync, greet};
 use super::relay;
 use super::shared::Shared;
@@ -89,16 +89,24 @@ async fn serve(
 ) -> GuardState {
     let mut parked = shared.parked();
     let is_parked = *parked.borrow_and_update();
+    let mut prepared = None;
     if is_parked {
         let Psync { replid, offset } = request.clone();
         shared.tell(id, GuardState::Parked { replid, offset });
-        let unparked = parked.wait_for(|parked| !*parked);
-        if let Err(why) = while_waiting(&mut open, unparked).await {
-            return GuardState::Lost { why };
+        let unparked = async {
+            // A connection that cannot be had now may be had when it counts; then it is asked for why.
+            let early = ask::prepare(shared).await.ok();
+            let _unparked = parked.wait_for(|parked| !*parked).await;
+            early
+        };
+        match while_waiting(&mut open, unparked).await {
+            Ok(early) => prepared = early,
+            Err(why) => return GuardState::Lost { why },
         }
     }
     shared.tell(id, GuardState::Asking);
-    let asked = while_waiting(&mut open, ask(shared, request, listening_port)).await;
+    let asking = ask::ask(shared, prepared, request, listening_port);
+    let asked = while_waiting(&mut open, asking).await;
     let Continued {
         target,
         line,

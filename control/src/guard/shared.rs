@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
-use understudy_config::BackendUrl;
+use understudy_net::Endpoint;
 use understudy_resp::command::Server;
 
 use super::GuardState;
@@ -11,7 +11,7 @@ use super::foreign::{ForeignKeys, StreamReader};
 use super::handshake::Psync;
 
 pub(super) struct Shared {
-    pub(super) target: BackendUrl,
+    pub(super) target: Endpoint,
     parked: watch::Sender<bool>,
     state: watch::Sender<GuardState>,
     /// The session that follows, or is next to: a later one takes its place. 0: nobody.
@@ -38,7 +38,7 @@ pub(super) struct Barred {
 }
 
 impl Shared {
-    pub(super) fn new(target: BackendUrl, source: Server) -> Shared {
+    pub(super) fn new(target: Endpoint, source: Server) -> Shared {
         Shared {
             target,
             parked: watch::Sender::new(true),

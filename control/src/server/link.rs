@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use understudy_config::BackendUrl;
 use understudy_net::{Client, ClientError, Endpoint, Greeting, Value};
 
 use super::clients::ClientLine;
@@ -46,54 +45,55 @@ pub enum Former {
 
 /// One ordered connection to one server.
 pub struct ServerLink {
-    url: BackendUrl,
+    endpoint: Endpoint,
     pub(super) address: String,
     client: Client,
     /// Our number at the server, where it tells.
     id: Option<i64>,
+    /// Numbers of former connections that the server has not yet said to be gone.
+    formers: Vec<i64>,
     connect_timeout: Duration,
 }
 
 impl ServerLink {
-    /// Dials within `timeout`. Each later call has 5 s unless `set_timeout` says otherwise.
-    pub async fn connect(url: &BackendUrl, timeout: Duration) -> Result<ServerLink, ServerError> {
-        let (client, id) = dial(url, timeout).await?;
+    /// Dials a `&BackendUrl` (or an `Endpoint`, which can say more about TLS) within `timeout`. Each later call has 5 s
+    /// unless `set_timeout` says otherwise.
+    pub async fn connect(
+        server: impl Into<Endpoint>,
+        timeout: Duration,
+    ) -> Result<ServerLink, ServerError> {
+        let endpoint = server.into();
+        let (client, id) = dial(&endpoint, timeout).await?;
         Ok(ServerLink {
-            url: url.clone(),
-            address: url.address(),
+            address: endpoint.to_string(),
+            endpoint,
             client,
             id,
+            formers: Vec::new(),
             connect_timeout: timeout,
         })
     }
 
     /// Replaces the connection and kills the former one at the server, so that nothing on it overtakes what comes next.
     pub async fn reconnect(&mut self) -> Result<Former, ServerError> {
-        let former = self.id;
-        let (client, id) = dial(&self.url, self.connect_timeout).await?;
+        let known = self.id.is_some();
+        let (client, id) = dial(&self.endpoint, self.connect_timeout).await?;
         self.client = client;
-        self.id = id;
-        let Some(former) = former else {
-            return Ok(Former::Unknown);
-        };
-        match self
-            .raw(&["CLIENT", "KILL", "ID", &former.to_string()])
-            .await?
-        {
-            // 0: the server had seen its end already.
-            Value::Integer(_) => Ok(Former::Gone),
-            _ => Ok(Former::Unknown),
+        self.formers.extend(std::mem::replace(&mut self.id, id));
+        while let Some(former) = self.formers.last() {
+            let former = former.to_string();
+            match self.raw(&["CLIENT", "KILL", "ID", &former]).await? {
+                // 0: the server had seen its end already.
+                Value::Integer(_) => drop(self.formers.pop()),
+                _ => return Ok(Former::Unknown),
+            }
         }
+        Ok(if known { Former::Gone } else { Former::Unknown })
     }
 
     /// The server's address, without user and password.
     pub fn address(&self) -> &str {
         &self.address
-    }
-
-    /// Whom this link talks to.
-    pub fn url(&self) -> &BackendUrl {
-        &self.url
     }
 
     /// Longest wait for one call's answers.
@@ -304,17 +304,20 @@ impl ServerLink {
     }
 }
 
-async fn dial(url: &BackendUrl, timeout: Duration) -> Result<(Client, Option<i64>), ServerError> {
+async fn dial(
+    endpoint: &Endpoint,
+    timeout: Duration,
+) -> Result<(Client, Option<i64>), ServerError> {
     let lost = |cause| ServerError::Connection {
-        server: url.address(),
+        server: endpoint.to_string(),
         cause,
     };
     let greeting = Greeting {
-        db: url.db,
+        db: endpoint.db(),
         name: Some(CONNECTION_NAME.to_owned()),
         ..Greeting::default()
     };
-    let mut client = Client::connect_as(&Endpoint::from(url), &greeting, timeout)
+    let mut client = Client::connect_as(endpoint, &greeting, timeout)
         .await
         .map_err(lost)?;
     let id = client.call(&["CLIENT", "ID"]).await.map_err(lost)?.as_i64();
