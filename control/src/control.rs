@@ -83,6 +83,7 @@ impl Control {
             tasks: Mutex::default(),
             starting: tokio::sync::Mutex::new(()),
         });
+        inner.board.recovering();
         inner.recover(&records, &upgrades, routes);
         Ok(Control { inner })
     }

@@ -60,7 +60,7 @@ impl Upgrades {
             )),
             Request::Journal => {
                 let dump = self.inner.world.journal.dump().await;
-                dump.map(Value::text).map_err(|error| No::wrong(error))
+                dump.map(Value::text).map_err(No::wrong)
             }
         }
     }

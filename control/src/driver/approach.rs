@@ -153,7 +153,7 @@ impl Driver {
                         }
                         Role::Replica { link_up: true, .. } => moving = Instant::now(),
                         Role::Replica { link_up: false, .. } if is_syncing(&target) => {
-                            moving = Instant::now()
+                            moving = Instant::now();
                         }
                         Role::Replica { link_up: false, .. } => {}
                     }

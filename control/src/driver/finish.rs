@@ -47,7 +47,7 @@ impl Driver {
         self.record.error = Some(failure.to_string());
         self.board
             .update(&self.record.pool, &self.record.shard, |live| {
-                live.by_hand = by_hand
+                live.by_hand = by_hand;
             });
         while let Err(error) = self.enter(Phase::Aborted).await {
             tracing::error!(%error, "the abort is done, but the journal does not take it");

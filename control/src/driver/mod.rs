@@ -173,7 +173,7 @@ impl Driver {
         let record = self.record.clone();
         self.board
             .update(&self.record.pool, &self.record.shard, |live| {
-                live.record = record
+                live.record = record;
             });
     }
 
@@ -181,7 +181,7 @@ impl Driver {
     fn waits_for(&self, what: Option<String>) {
         self.board
             .update(&self.record.pool, &self.record.shard, |live| {
-                live.waiting = what
+                live.waiting = what;
             });
     }
 
@@ -209,7 +209,7 @@ impl Driver {
         let lines = passage.map(Passage::by_hand).unwrap_or_default();
         self.board
             .update(&self.record.pool, &self.record.shard, |live| {
-                live.by_hand = lines
+                live.by_hand = lines;
             });
     }
 }

@@ -19,7 +19,7 @@ impl Driver {
     pub(crate) async fn resume(&mut self) {
         loop {
             match self.try_resume().await {
-                Ok(()) => return,
+                Ok(()) => return self.waits_for(None),
                 Err(Failure::Stopped) => return,
                 Err(failure) => self.complain(format!("recovery: {failure}")),
             }
@@ -197,7 +197,7 @@ impl Driver {
                 let way = WayBack::Unknown(error.to_string());
                 self.board
                     .update(&self.record.pool, &self.record.shard, |live| {
-                        live.way_back = Some(way)
+                        live.way_back = Some(way);
                     });
                 return Err(error.into());
             }
@@ -253,7 +253,7 @@ pub(crate) async fn bring_proxies_home(world: &World, route: &RouteRecord) {
             }
             "open" if *epoch == route.epoch => {}
             _ => {
-                tracing::warn!(%instance, shard = %route.shard, epoch, state, "a proxy stands where the journal does not")
+                tracing::warn!(%instance, shard = %route.shard, epoch, state, "a proxy stands where the journal does not");
             }
         }
     }

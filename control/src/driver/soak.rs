@@ -118,7 +118,7 @@ impl Driver {
             }
             Order::Finalize(answer) => {
                 let done = self.finalize().await;
-                let _unheard = answer.send(done.as_ref().map_err(ToString::to_string).map(|()| ()));
+                let _unheard = answer.send(done.as_ref().copied().map_err(ToString::to_string));
                 done
             }
             Order::Rollback(accept_loss, answer) => {
@@ -146,14 +146,14 @@ impl Driver {
     fn rolling_back(&self, is: bool) {
         self.board
             .update(&self.record.pool, &self.record.shard, |live| {
-                live.rolling_back = is
+                live.rolling_back = is;
             });
     }
 
     fn say(&self, way: WayBack) {
         self.board
             .update(&self.record.pool, &self.record.shard, |live| {
-                live.way_back = Some(way)
+                live.way_back = Some(way);
             });
     }
 
@@ -191,7 +191,7 @@ impl Driver {
                     .map_or(0, |target| target.offset.saturating_sub(source.offset));
                 self.board
                     .update(&self.record.pool, &self.record.shard, |live| {
-                        live.lag_bytes = Some(lag)
+                        live.lag_bytes = Some(lag);
                     });
             }
             Err(error) => {
@@ -242,7 +242,7 @@ impl Driver {
         }
         self.board
             .update(&self.record.pool, &self.record.shard, |live| {
-                live.warnings = warnings
+                live.warnings = warnings;
             });
     }
 }

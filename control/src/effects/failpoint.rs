@@ -1,8 +1,10 @@
-//! Where a crash test stops us: `UNDERSTUDY_FAILPOINT=<effect>:<begun|applied>:<kill|stop|error>`.
+//! Where a crash test stops us: `UNDERSTUDY_FAILPOINT=<effect>:<begun|applied>:<kill|stop|error>[:<nth time>]`.
 //!
 //! `begun` is after the intention is journalled and before the effect, `applied` after the effect and before its result
 //! is journalled. `kill` is SIGKILL, `stop` is SIGSTOP, both sent to ourselves; `error` makes the effect fail. Read once,
 //! at start, and only in builds with debug assertions.
+
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::effect::{Effect, EffectError};
 
@@ -21,9 +23,20 @@ enum Act {
 }
 
 /// What the environment asked for, if anything.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct Failpoint {
-    wanted: Option<(&'static str, Moment, Act)>,
+    wanted: Option<Wanted>,
+    /// How often its moment has come.
+    met: AtomicU32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wanted {
+    effect: &'static str,
+    moment: Moment,
+    act: Act,
+    /// From 1.
+    nth: u32,
 }
 
 impl Moment {
@@ -67,22 +80,34 @@ impl Failpoint {
             Some("error") => Some(Act::Error),
             Some(_) | None => None,
         };
-        let wanted = match (effect, moment, act, parts.next()) {
-            (Some(effect), Some(moment), Some(act), None) => Some((effect, moment, act)),
+        let nth = parts.next().map_or(Some(1), |text| text.parse().ok());
+        let wanted = match (effect, moment, act, nth, parts.next()) {
+            (Some(effect), Some(moment), Some(act), Some(nth), None) => Some(Wanted {
+                effect,
+                moment,
+                act,
+                nth,
+            }),
             _ => None,
         };
-        Failpoint { wanted }
+        Failpoint {
+            wanted,
+            met: AtomicU32::new(0),
+        }
     }
 
     /// Does what was asked for at this moment of this effect.
     pub(crate) fn at(&self, effect: &Effect, moment: Moment) -> Result<(), EffectError> {
-        let Some((name, when, act)) = self.wanted else {
+        let Some(wanted) = self.wanted else {
             return Ok(());
         };
-        if name != effect.name() || when != moment {
+        if wanted.effect != effect.name() || wanted.moment != moment {
             return Ok(());
         }
-        match act {
+        if self.met.fetch_add(1, Ordering::Relaxed) + 1 != wanted.nth {
+            return Ok(());
+        }
+        match wanted.act {
             Act::Kill => signal_ourselves("-KILL"),
             Act::Stop => signal_ourselves("-STOP"),
             Act::Error => {
@@ -137,9 +162,20 @@ mod tests {
             "hold:begun:kill:now",
             "frob:begun:kill",
             "hold:later:kill",
+            "hold:begun:kill:1:2",
         ] {
-            assert_eq!(Failpoint::parse(text), Failpoint::default(), "{text}");
+            assert_eq!(Failpoint::parse(text).wanted, None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_point_may_wait_for_the_second_time() {
+        let point = Failpoint::parse("promote:begun:error:2");
+        let promote = Effect::Promote { server: "a".into() };
+        let fails: Vec<bool> = (0..3)
+            .map(|_| point.at(&promote, Moment::Begun).is_err())
+            .collect();
+        assert_eq!(fails, [false, true, false]);
     }
 
     #[test]

@@ -328,7 +328,7 @@ async fn unfence(server: &mut Held) -> Result<Outcome, Cause> {
         Probe::Accepted => {}
         Probe::ReadOnly => return Err("it still refuses writes as a replica".to_owned().into()),
         Probe::Refused(why) => {
-            tracing::warn!(%why, "the server is a primary again and refuses writes by itself")
+            tracing::warn!(%why, "the server is a primary again and refuses writes by itself");
         }
     }
     let standing = server.standing().await?;

@@ -71,6 +71,18 @@ impl Board {
         }
     }
 
+    /// Says of every shard that is not at an end that control is finding out how it stands.
+    pub(crate) fn recovering(&self) {
+        self.shards.send_modify(|shards| {
+            for live in shards
+                .values_mut()
+                .filter(|live| !live.record.phase.is_end())
+            {
+                live.waiting = Some("recovery".to_owned());
+            }
+        });
+    }
+
     /// Puts a shard on the board, in place of what was there.
     pub(crate) fn put(&self, live: Live) {
         let key = (live.record.pool.clone(), live.record.shard.clone());
