@@ -1,7 +1,8 @@
 //! Writes directly to both servers of a shard, past every proxy, and notes who acknowledged when.
 //!
-//! The invariant under test: at no instant do two servers accept a client's write. So over time the acknowledging server may
-//! change, and each change must be the switch of an upgrade: source to target, or back.
+//! The invariant under test: at no instant do two servers accept a client's write. An empty target that does not follow the
+//! source yet (or no longer, after an abort) is no second server of the shard: what it acknowledged counts from its last
+//! refusal on, which is when it had become a replica. From its first acknowledgement after that, the source must be silent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +24,13 @@ struct Acknowledged {
     answered: Instant,
 }
 
+/// Which acknowledgements of a server are kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Count {
+    Everything,
+    SinceLastRefusal,
+}
+
 /// Two writers, one for each server.
 pub(crate) struct Probe {
     stop: Arc<AtomicBool>,
@@ -34,8 +42,16 @@ impl Probe {
     pub(crate) async fn start(source: &Server, target: &Server) -> Probe {
         let stop = Arc::new(AtomicBool::new(false));
         Probe {
-            source: tokio::spawn(write(source.address(), Arc::clone(&stop))),
-            target: tokio::spawn(write(target.address(), Arc::clone(&stop))),
+            source: tokio::spawn(write(
+                source.address(),
+                Arc::clone(&stop),
+                Count::Everything,
+            )),
+            target: tokio::spawn(write(
+                target.address(),
+                Arc::clone(&stop),
+                Count::SinceLastRefusal,
+            )),
             stop,
         }
     }
@@ -58,7 +74,7 @@ impl Probe {
     }
 }
 
-async fn write(address: Address, stop: Arc<AtomicBool>) -> Vec<Acknowledged> {
+async fn write(address: Address, stop: Arc<AtomicBool>, count: Count) -> Vec<Acknowledged> {
     let mut acknowledged = Vec::new();
     let mut wire = None;
     while !stop.load(Ordering::Relaxed) {
@@ -73,6 +89,7 @@ async fn write(address: Address, stop: Arc<AtomicBool>) -> Vec<Acknowledged> {
                     sent,
                     answered: Instant::now(),
                 }),
+                Ok(Ok(_)) if count == Count::SinceLastRefusal => acknowledged.clear(),
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) | Err(_) => wire = None,
             }
