@@ -1,7 +1,9 @@
 //! PLAN and START: the facts, what they block, and the effects that would follow.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use understudy_config::BackendUrl;
 use understudy_net::Value;
 
 use super::No;
@@ -72,6 +74,11 @@ async fn look(inner: &Inner, start: &Start) -> Result<Vec<Looked>, No> {
                 route.map_or(0, |route| route.epoch)
             )));
         }
+        if let Some(other) = routed_elsewhere(&census.backends, &source) {
+            return Err(No::blocked(format!(
+                "proxies: shard {shard} is routed to {other} there, and to {source} by control; see PROXY POOLS"
+            )));
+        }
         let asked = Asked {
             pool: &start.pool,
             shard,
@@ -90,6 +97,16 @@ async fn look(inner: &Inner, start: &Start) -> Result<Vec<Looked>, No> {
         });
     }
     Ok(looked)
+}
+
+/// A backend that is not the server which control takes for the primary. One that cannot be read is not compared.
+fn routed_elsewhere<'a>(backends: &'a BTreeSet<String>, source: &str) -> Option<&'a String> {
+    let source: BackendUrl = source.parse().ok()?;
+    let elsewhere = |backend: &&String| {
+        let parsed = backend.parse::<BackendUrl>();
+        parsed.is_ok_and(|backend| !backend.same_server(&source))
+    };
+    backends.iter().find(elsewhere)
 }
 
 /// `UPGRADE PLAN`: lines.

@@ -88,17 +88,24 @@ impl Driver {
             target: target.clone(),
         })
         .await?;
-        self.perform(Effect::CarryScripts {
-            pool: self.record.pool.clone(),
-            target: target.clone(),
-        })
-        .await?;
+        self.carry_scripts(target.clone()).await?;
         let (from, to) = (
             self.world.servers.standing(&source).await?,
             self.world.servers.standing(&target).await?,
         );
         self.record.identity = Some(Identity::of(&from, &to));
         self.enter(Phase::Verify).await
+    }
+
+    /// Loads what clients have run so far, so that EVALSHA finds it; again right before each hold.
+    pub(super) async fn carry_scripts(&mut self, server: String) -> Result<(), Failure> {
+        let pool = self.record.pool.clone();
+        self.perform(Effect::CarryScripts {
+            pool,
+            target: server,
+        })
+        .await
+        .map(drop)
     }
 
     /// Both servers may change roles from here on. Old values are kept once, so that a repeat does not forget them.

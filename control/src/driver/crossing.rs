@@ -50,6 +50,8 @@ pub(super) enum Crossed {
     Held(Failure),
     /// Undone after the fence; what was verified must be verified again.
     Fenced(Failure),
+    /// Not begun: what was verified is not what is there now.
+    Void(String),
     /// A rehearsal went as far as it should, and was undone.
     Rehearsed(Vec<String>),
 }
@@ -78,6 +80,8 @@ impl Driver {
             self.go_on()?;
             let source = self.record.source.clone();
             self.ensure_snapshot(&source).await?;
+            let target = self.record.target.clone();
+            self.carry_scripts(target).await?;
             let passage = self.passage(Direction::Forward).await?;
             let crossed = self.cross(&passage, false).await?;
             attempts += 1;
@@ -98,6 +102,15 @@ impl Driver {
                     attempts = 0;
                 }
                 Crossed::Held(failure) => return Err(failure),
+                Crossed::Void(what) => {
+                    self.record.note(format!("verification void: {what}"));
+                    self.fenced_attempts += 1;
+                    self.record.identity = None;
+                    if self.fenced_attempts < ATTEMPTS_MAX {
+                        return self.enter(Phase::Verify).await;
+                    }
+                    return Err(Failure::Failed(what));
+                }
                 Crossed::Fenced(Failure::Stopped) => return Err(Failure::Stopped),
                 Crossed::Fenced(failure) => {
                     self.record
@@ -198,6 +211,7 @@ impl Driver {
                 Ok((lines, true))
             }
             Crossed::Held(failure) | Crossed::Fenced(failure) => Err(failure),
+            Crossed::Void(what) => Err(Failure::Failed(what)),
             Crossed::Committed => Err(Failure::Failed("a rehearsal was committed".to_owned())),
         }
     }
@@ -271,9 +285,7 @@ impl Driver {
             CutoverDecision::NoGo(waiting) => {
                 return Ok(Crossed::Held(Failure::Passing(waiting.to_string())));
             }
-            CutoverDecision::Abort(reason) => {
-                return Ok(Crossed::Fenced(Failure::Failed(reason.to_string())));
-            }
+            CutoverDecision::Abort(reason) => return Ok(Crossed::Void(reason.to_string())),
         }
         self.record.attempt = Some(Attempt {
             term: passage.term,

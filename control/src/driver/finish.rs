@@ -137,6 +137,8 @@ impl Driver {
                 .await
                 .map_err(Failure::Failed)?;
             let mut before = self.record.attempt.clone();
+            let source = self.record.source.clone();
+            self.carry_scripts(source).await?;
             let passage = self.passage(Direction::Back).await?;
             let crossed = self.cross(&passage, false).await?;
             match crossed {
@@ -157,6 +159,10 @@ impl Driver {
                         }
                         other => return Err(other),
                     }
+                }
+                Crossed::Void(what) => {
+                    self.record.attempt = before.take();
+                    return Err(Failure::Failed(what));
                 }
                 Crossed::Rehearsed(_) => {
                     return Err(Failure::Failed("a rollback is not rehearsed".to_owned()));
@@ -182,14 +188,6 @@ impl Driver {
     /// The target stays fenced and follows nobody; the source gets its settings back.
     async fn settle_rollback(&mut self) {
         let (source, target) = (self.record.source.clone(), self.record.target.clone());
-        let scripts = Effect::CarryScripts {
-            pool: self.record.pool.clone(),
-            target: source.clone(),
-        };
-        if let Err(error) = self.perform(scripts).await {
-            self.record
-                .note(format!("scripts were not loaded on the source: {error}"));
-        }
         if let Err(error) = self
             .perform(Effect::Retire {
                 server: target.clone(),

@@ -96,7 +96,11 @@ impl Driver {
             self.say(way);
             let mut wish = self.wish.clone();
             let order = tokio::select! {
-                order = self.orders.recv() => order,
+                order = self.orders.recv() => match order {
+                    Some(order) => Some(order),
+                    // Control is gone without having said so.
+                    None => return self.record.phase,
+                },
                 () = tokio::time::sleep(LOOK) => None,
                 _ = wish.wait_for(|wish| *wish == super::Wish::Stop) => return self.record.phase,
             };
@@ -159,6 +163,9 @@ impl Driver {
 
     /// Looks at everything that soak is about.
     async fn look(&mut self, budget: &mut Budget, target_run_id: Option<&str>) -> WayBack {
+        if self.world.guards.seen(&self.record.source).await.is_none() {
+            let _again_at_the_next_look = self.reopen_guard().await;
+        }
         let mut way = self.way_back().await;
         let stats = self
             .world

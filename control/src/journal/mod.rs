@@ -63,6 +63,11 @@ impl Journal {
                 }
                 while let Some(job) = waiting.blocking_recv() {
                     job(&mut store);
+                    if waiting.is_empty()
+                        && let Err(error) = store.flush()
+                    {
+                        tracing::warn!(%error, "write the results of effects");
+                    }
                 }
             });
         spawned.map_err(|cause| JournalError::Directory {
@@ -179,9 +184,7 @@ impl Journal {
         state: EffectState,
     ) -> Result<(), JournalError> {
         let job: Job = Box::new(move |store| {
-            if let Err(error) = store.settle(effect, state) {
-                tracing::warn!(%error, "the result of an effect was not journalled; it will be looked up");
-            }
+            store.settle_later(effect, state);
         });
         self.jobs
             .send(job)

@@ -35,6 +35,8 @@ pub(crate) const EFFECTS_MAX: u64 = 10_000;
 pub(crate) struct Store {
     path: PathBuf,
     database: Option<Database>,
+    /// Results that nobody waits for; they are written with whatever is written next.
+    pending: Vec<EffectRecord>,
 }
 
 /// What one transaction writes. All of it or nothing.
@@ -52,6 +54,7 @@ impl Store {
         let mut store = Store {
             path: path.to_owned(),
             database: None,
+            pending: Vec::new(),
         };
         store.write(|transaction| {
             let mut meta = transaction.open_table(META)?;
@@ -87,13 +90,27 @@ impl Store {
         &mut self,
         change: impl FnOnce(&WriteTransaction) -> Result<T, JournalError>,
     ) -> Result<T, JournalError> {
+        let pending = std::mem::take(&mut self.pending);
         let result = (|| {
             let mut transaction = self.database()?.begin_write()?;
             transaction.set_durability(Durability::Immediate)?;
+            if !pending.is_empty() {
+                let mut table = transaction.open_table(EFFECTS)?;
+                for effect in &pending {
+                    table.insert(effect.seq, json(effect)?.as_str())?;
+                }
+            }
             let value = change(&transaction)?;
             transaction.commit()?;
             Ok(value)
         })();
+        if result.is_err() {
+            // What was not written is *unknown*, which is what begun and not confirmed means.
+            tracing::warn!(
+                results = pending.len(),
+                "results were not journalled; they will be looked up"
+            );
+        }
         if let Err(JournalError::Storage { .. } | JournalError::Full { .. }) = &result {
             self.database = None;
         }
@@ -183,6 +200,20 @@ impl Store {
             effects: vec![effect],
             ..Changes::default()
         })
+    }
+
+    /// Keeps a result for the next write, or for `flush`.
+    pub(crate) fn settle_later(&mut self, mut effect: EffectRecord, state: EffectState) {
+        effect.state = state;
+        self.pending.push(effect);
+    }
+
+    /// Writes the results that are kept, if there are any. Called when nobody waits.
+    pub(crate) fn flush(&mut self) -> Result<(), JournalError> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        self.write(|_| Ok(()))
     }
 
     /// Every shard's record.

@@ -31,10 +31,13 @@ struct Slot {
     broken: bool,
 }
 
+/// How to log in to a server, and its one connection.
+type Known = (BackendUrl, Arc<Mutex<Slot>>);
+
 /// Every server that an upgrade has to do with.
 #[derive(Default)]
 pub(crate) struct Servers {
-    known: std::sync::Mutex<BTreeMap<String, (BackendUrl, Arc<Mutex<Slot>>)>>,
+    known: std::sync::Mutex<BTreeMap<String, Known>>,
 }
 
 /// A server whose connection is ours alone until this is dropped.

@@ -109,7 +109,7 @@ impl StubProxy {
         match verb.as_str() {
             "HOLD" if gate.epoch == epoch => (gate.state, gate.term) = ("held", term),
             "PREPARE" if gate.state == "held" || gate.state == "prepared" => {
-                gate.state = "prepared"
+                gate.state = "prepared";
             }
             "SWITCH" if gate.state == "prepared" => {
                 (gate.state, gate.epoch, gate.backend) = ("switched", number(5), word(6));

@@ -14,7 +14,7 @@ fn refuses(line: &str, expect: &str) {
     match words(line) {
         Err(Refusal::Wrong(text)) => assert!(text.contains(expect), "{line}: {text}"),
         Err(Refusal::Blocked(text)) => {
-            assert!(format!("BLOCKED {text}").contains(expect), "{line}: {text}")
+            assert!(format!("BLOCKED {text}").contains(expect), "{line}: {text}");
         }
         Ok(request) => panic!("{line}: {request:?}"),
     }

@@ -139,7 +139,7 @@ fn each_fact_has_its_blocker() {
                     .target
                     .settings
                     .insert("maxclients".into(), "10".into()),
-            )
+            );
         },
         &["maxclients-smaller"],
     );
