@@ -26,7 +26,7 @@ const COPY_BYTES: usize = 256 * 1024;
 /// A save that we asked for.
 pub(super) struct Save {
     path: PathBuf,
-    /// The server's clock before it began, in seconds since 1970.
+    /// The server's clock before it began, in seconds since 1970, less the second by which its coarse clock may be behind.
     since: i64,
 }
 
@@ -79,7 +79,7 @@ pub(super) async fn copy_save(
     let since = asking.ask(&["TIME"]).await?;
     let since = since
         .as_slice()
-        .and_then(|time| time.first()?.as_i64())
+        .and_then(|time| time.first()?.as_i64()?.checked_sub(1))
         .unwrap_or(i64::MAX);
     asking.ask(&["BGSAVE", "SCHEDULE"]).await?;
     asking.wait_for_save(since).await?;

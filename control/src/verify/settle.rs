@@ -21,8 +21,9 @@ use super::read::{Reading, Side};
 
 /// Longest wait between two looks.
 const SETTLE_MAX: Duration = Duration::from_millis(500);
-/// An expiry computed from a time to live may be this much off, though nothing changed.
-const JITTER_MS: u64 = 5;
+/// An expiry computed from a time to live may be this much off, though nothing changed: a busy host may pause the server
+/// between two answers.
+const JITTER_MS: u64 = 25;
 
 /// Everything that looking needs.
 pub(crate) struct Settling<'a> {
