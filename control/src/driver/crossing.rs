@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use super::approach::{LAG_MAX, unequal};
-use super::{Driver, Failure, Order};
+use super::{Driver, Failure};
 use crate::cutover::{
     CutoverDecision, Identity, Passage, Standing, Step, has_caught_up, is_equal, is_promoted,
     may_begin,
@@ -34,12 +34,6 @@ const LOOK: Duration = Duration::from_millis(1);
 
 /// Longest wait for equality after the fence. Clients are held.
 const EQUAL_PATIENCE: Duration = Duration::from_millis(500);
-
-/// An undo that cannot reach a server opens the gates after this time all the same, and goes on trying.
-const UNDO_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Between two looks while the operator has not said CUTOVER.
-const IDLE_LOOK: Duration = Duration::from_secs(1);
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -124,95 +118,6 @@ impl Driver {
                     return Err(failure);
                 }
             }
-        }
-    }
-
-    /// Waits for CUTOVER; false when the shard has to be verified again first.
-    async fn wait_for_cutover(&mut self) -> Result<bool, Failure> {
-        self.waits_for(Some("UPGRADE CUTOVER".to_owned()));
-        loop {
-            self.go_on()?;
-            let mut wish = self.wish.clone();
-            let order = tokio::select! {
-                order = self.orders.recv() => order,
-                () = tokio::time::sleep(IDLE_LOOK) => None,
-                _ = wish.wait_for(|wish| *wish != super::Wish::Go) => None,
-            };
-            match order {
-                Some(Order::Cutover) => {
-                    self.waits_for(None);
-                    return Ok(true);
-                }
-                Some(Order::Rehearse(answer)) => {
-                    let rehearsed = self.rehearse().await;
-                    let void = matches!(rehearsed, Ok((_, true)));
-                    let _unheard = answer.send(
-                        rehearsed
-                            .map(|(lines, _)| lines)
-                            .map_err(|error| error.to_string()),
-                    );
-                    if void {
-                        self.waits_for(None);
-                        self.enter(Phase::Verify).await?;
-                        return Ok(false);
-                    }
-                }
-                Some(Order::Finalize(answer) | Order::Rollback(_, answer)) => {
-                    let _unheard = answer.send(Err("the shard is not in soak".to_owned()));
-                }
-                None => {
-                    if let Some(what) = self.is_void().await {
-                        self.record.note(format!("verification void: {what}"));
-                        self.waits_for(None);
-                        self.enter(Phase::Verify).await?;
-                        return Ok(false);
-                    }
-                }
-            }
-        }
-    }
-
-    /// What makes the verification void, as far as both servers answer.
-    async fn is_void(&self) -> Option<String> {
-        let from = self
-            .world
-            .servers
-            .standing(&self.record.source)
-            .await
-            .ok()?;
-        let to = self
-            .world
-            .servers
-            .standing(&self.record.target)
-            .await
-            .ok()?;
-        self.board
-            .update(&self.record.pool, &self.record.shard, |live| {
-                live.lag_bytes = Some(from.offset.saturating_sub(to.offset));
-            });
-        self.record
-            .identity
-            .as_ref()
-            .and_then(|identity| identity.broken_by(&from, &to))
-    }
-
-    /// Steps 1 to 5, and the undo: fence and unfence are seen to work. True with it: the servers must be verified again.
-    async fn rehearse(&mut self) -> Result<(Vec<String>, bool), Failure> {
-        let fsync = self.world.journal.probe().await?;
-        let passage = self.passage(Direction::Forward).await?;
-        match self.cross(&passage, true).await? {
-            Crossed::Rehearsed(mut lines) => {
-                lines.push(format!(
-                    "journal fsync: {:.1} ms",
-                    fsync.as_secs_f64() * 1_000.0
-                ));
-                // Its own histories changed hands twice; a new identity, and a new comparison.
-                self.record.identity = None;
-                Ok((lines, true))
-            }
-            Crossed::Held(failure) | Crossed::Fenced(failure) => Err(failure),
-            Crossed::Void(what) => Err(Failure::Failed(what)),
-            Crossed::Committed => Err(Failure::Failed("a rehearsal was committed".to_owned())),
         }
     }
 
@@ -486,58 +391,6 @@ impl Driver {
         tracing::info!(shard = %passage.shard, term = passage.term, offset, to = %passage.to, "committed");
         commit_into(&mut self.record, passage, offset);
         self.show();
-    }
-
-    /// Undoes what was begun. Over when roles and a probe were read back and the gates are open, and not before.
-    pub(super) async fn undo(
-        &mut self,
-        passage: &Passage,
-        begun: Option<Step>,
-    ) -> Result<(), Failure> {
-        let started = Instant::now();
-        if begun >= Some(Step::Fence) {
-            let mut released = false;
-            loop {
-                let undone = match self.perform(passage.demote()).await {
-                    Ok(_) => self.perform(passage.unfence()).await,
-                    Err(error) => Err(error),
-                };
-                let Err(error) = undone else { break };
-                self.complain(format!("undo attempt {}: {error}", passage.term));
-                if started.elapsed() > UNDO_PATIENCE && !released {
-                    // Nobody is routed to the server that was to take over: what waits is told the truth by the other.
-                    released = self.perform(passage.release_back()).await.is_ok();
-                }
-                self.pause_after_commit(super::stop::RETRY).await?;
-            }
-        } else if begun >= Some(Step::Pause)
-            && let Ok(mut server) = self.world.servers.hold(&passage.from).await
-        {
-            // The pause ends by itself; this only spares its clients the rest of it.
-            let _expires = server.unpause().await;
-        }
-        if begun.is_some() {
-            self.release_until_open(passage).await?;
-        }
-        self.world.guards.close(&passage.from).await;
-        self.record.attempt = None;
-        self.show_by_hand(None);
-        self.save().await
-    }
-
-    /// A proxy that does not answer cannot be told; it is told again until it does, or until it lost its memory of the term.
-    async fn release_until_open(&mut self, passage: &Passage) -> Result<(), Failure> {
-        let started = Instant::now();
-        loop {
-            let Err(error) = self.perform(passage.release_back()).await else {
-                return Ok(());
-            };
-            self.complain(format!("release after attempt {}: {error}", passage.term));
-            if started.elapsed() > UNDO_PATIENCE {
-                return Ok(());
-            }
-            self.pause_after_commit(super::stop::RETRY).await?;
-        }
     }
 }
 

@@ -15,6 +15,8 @@ mod publish;
 mod resume;
 mod soak;
 mod stop;
+mod undo;
+mod waiting;
 
 use std::sync::Arc;
 

@@ -1,0 +1,64 @@
+//! The undo of an attempt: the winner first, then the loser, then the gates. Not over before roles and a probe were read
+//! back; a server that does not answer is asked again for as long as control runs.
+
+use std::time::{Duration, Instant};
+
+use super::{Driver, Failure};
+use crate::cutover::{Passage, Step};
+
+/// An undo that cannot reach a server opens the gates after this time all the same, and goes on trying.
+const UNDO_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Driver {
+    /// Undoes what was begun. Over when roles and a probe were read back and the gates are open, and not before.
+    pub(super) async fn undo(
+        &mut self,
+        passage: &Passage,
+        begun: Option<Step>,
+    ) -> Result<(), Failure> {
+        let started = Instant::now();
+        if begun >= Some(Step::Fence) {
+            let mut released = false;
+            loop {
+                let undone = match self.perform(passage.demote()).await {
+                    Ok(_) => self.perform(passage.unfence()).await,
+                    Err(error) => Err(error),
+                };
+                let Err(error) = undone else { break };
+                self.complain(format!("undo attempt {}: {error}", passage.term));
+                if started.elapsed() > UNDO_PATIENCE && !released {
+                    // Nobody is routed to the server that was to take over: what waits is told the truth by the other.
+                    released = self.perform(passage.release_back()).await.is_ok();
+                }
+                self.pause_after_commit(super::stop::RETRY).await?;
+            }
+        } else if begun >= Some(Step::Pause)
+            && let Ok(mut server) = self.world.servers.hold(&passage.from).await
+        {
+            // The pause ends by itself; this only spares its clients the rest of it.
+            let _expires = server.unpause().await;
+        }
+        if begun.is_some() {
+            self.release_until_open(passage).await?;
+        }
+        self.world.guards.close(&passage.from).await;
+        self.record.attempt = None;
+        self.show_by_hand(None);
+        self.save().await
+    }
+
+    /// A proxy that does not answer cannot be told; it is told again until it does, or until it lost its memory of the term.
+    async fn release_until_open(&mut self, passage: &Passage) -> Result<(), Failure> {
+        let started = Instant::now();
+        loop {
+            let Err(error) = self.perform(passage.release_back()).await else {
+                return Ok(());
+            };
+            self.complain(format!("release after attempt {}: {error}", passage.term));
+            if started.elapsed() > UNDO_PATIENCE {
+                return Ok(());
+            }
+            self.pause_after_commit(super::stop::RETRY).await?;
+        }
+    }
+}

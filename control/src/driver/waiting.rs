@@ -1,0 +1,102 @@
+//! Verified, and waiting for the operator: CUTOVER, REHEARSE, and whether what was verified is still so.
+
+use std::time::Duration;
+
+use super::crossing::Crossed;
+use super::{Driver, Failure, Order};
+use crate::journal::Direction;
+use crate::phase::Phase;
+
+/// Between two looks while the operator has not said CUTOVER.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+
+impl Driver {
+    /// Waits for CUTOVER; false when the shard has to be verified again first.
+    pub(super) async fn wait_for_cutover(&mut self) -> Result<bool, Failure> {
+        self.waits_for(Some("UPGRADE CUTOVER".to_owned()));
+        loop {
+            self.go_on()?;
+            let mut wish = self.wish.clone();
+            let order = tokio::select! {
+                order = self.orders.recv() => order,
+                () = tokio::time::sleep(IDLE_LOOK) => None,
+                _ = wish.wait_for(|wish| *wish != super::Wish::Go) => None,
+            };
+            match order {
+                Some(Order::Cutover) => {
+                    self.waits_for(None);
+                    return Ok(true);
+                }
+                Some(Order::Rehearse(answer)) => {
+                    let rehearsed = self.rehearse().await;
+                    let void = matches!(rehearsed, Ok((_, true)));
+                    let _unheard = answer.send(
+                        rehearsed
+                            .map(|(lines, _)| lines)
+                            .map_err(|error| error.to_string()),
+                    );
+                    if void {
+                        self.waits_for(None);
+                        self.enter(Phase::Verify).await?;
+                        return Ok(false);
+                    }
+                }
+                Some(Order::Finalize(answer) | Order::Rollback(_, answer)) => {
+                    let _unheard = answer.send(Err("the shard is not in soak".to_owned()));
+                }
+                None => {
+                    if let Some(what) = self.is_void().await {
+                        self.record.note(format!("verification void: {what}"));
+                        self.waits_for(None);
+                        self.enter(Phase::Verify).await?;
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What makes the verification void, as far as both servers answer.
+    async fn is_void(&self) -> Option<String> {
+        let from = self
+            .world
+            .servers
+            .standing(&self.record.source)
+            .await
+            .ok()?;
+        let to = self
+            .world
+            .servers
+            .standing(&self.record.target)
+            .await
+            .ok()?;
+        self.board
+            .update(&self.record.pool, &self.record.shard, |live| {
+                live.lag_bytes = Some(from.offset.saturating_sub(to.offset));
+            });
+        self.record
+            .identity
+            .as_ref()
+            .and_then(|identity| identity.broken_by(&from, &to))
+    }
+
+    /// Steps 1 to 5, and the undo: fence and unfence are seen to work. True with it: the servers must be verified again.
+    async fn rehearse(&mut self) -> Result<(Vec<String>, bool), Failure> {
+        let fsync = self.world.journal.probe().await?;
+        let passage = self.passage(Direction::Forward).await?;
+        match self.cross(&passage, true).await? {
+            Crossed::Rehearsed(mut lines) => {
+                lines.push(format!(
+                    "journal fsync: {:.1} ms",
+                    fsync.as_secs_f64() * 1_000.0
+                ));
+                // Its own histories changed hands twice; a new identity, and a new comparison.
+                self.record.identity = None;
+                Ok((lines, true))
+            }
+            Crossed::Held(failure) | Crossed::Fenced(failure) => Err(failure),
+            Crossed::Void(what) => Err(Failure::Failed(what)),
+            Crossed::Committed => Err(Failure::Failed("a rehearsal was committed".to_owned())),
+        }
+    }
+}
