@@ -127,6 +127,13 @@ impl Gates {
                 drop(turn);
                 return Err(self.undo(attempt, failed).await);
             }
+            // A worker that was rebuilt before the write came back open. From the write on they come back prepared.
+            let asked = self.crew.post(&Order::Gate { pool, shard });
+            if let Err(failed) = self.all(asked, ANSWER_MAX, prepared).await {
+                self.reopen(attempt, &status.backend).await;
+                drop(turn);
+                return Err(self.undo(attempt, failed).await);
+            }
         }
         Ok(status)
     }
@@ -184,18 +191,12 @@ impl Gates {
         let (pool, shard) = self.admit(&mut turn, attempt)?;
         let Attempt { epoch, term, .. } = *attempt;
         if self.is_prepared(attempt) {
-            let backend = self
-                .known
-                .overlay
-                .load()
+            let overlay = self.known.overlay.load_full();
+            let backend = overlay
                 .entry(&attempt.pool, &attempt.shard)
-                .map(|entry| entry.backend.clone());
-            let backend = backend.unwrap_or_default();
-            let opened = entry(attempt, epoch, &backend, Standing::Open);
-            if let Err(cause) = self.write(opened, &backend).await {
-                // Only a restart would read it, and would start held: late, never wrong. Clients wait now.
-                tracing::error!(pool = attempt.pool, shard = attempt.shard, %cause, "open a gate that data_dir/routes.json still calls prepared");
-            }
+                .map(|entry| &entry.backend);
+            self.reopen(attempt, backend.map_or("", String::as_str))
+                .await;
         }
         let asked = self.crew.post(&Order::Release {
             pool,
@@ -245,6 +246,22 @@ impl Gates {
             term,
         }));
         failed
+    }
+
+    /// Writes that a restart may open the gate. A disk that refuses does not keep clients waiting.
+    async fn reopen(&self, attempt: &Attempt, backend: &str) {
+        let opened = entry(attempt, attempt.epoch, backend, Standing::Open);
+        if let Err(cause) = self.write(opened.clone(), backend).await {
+            // Only a restart would read the file, and would start held: late, never wrong. The next write mends it.
+            let open = self.known.overlay.load().with(opened, backend);
+            self.known.overlay.store(Arc::new(open));
+            tracing::error!(
+                pool = attempt.pool,
+                shard = attempt.shard,
+                %cause,
+                "open a gate that data_dir/routes.json still calls prepared"
+            );
+        }
     }
 
     /// Makes a shard's route durable, then known to readers and rebuilt workers. On an error nothing has changed.

@@ -188,3 +188,10 @@ impl Proxy {
         self.inner.crew.addresses()[worker].post(Letter::Run(errand));
     }
 }
+
+/// Admin sessions may outlive the proxy; its listeners do not.
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.inner.listeners().tasks.abort_all();
+    }
+}

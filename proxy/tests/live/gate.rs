@@ -250,10 +250,23 @@ async fn a_route_that_cannot_be_written_changes_nothing() {
         &stage.ask("PROXY GATE p s1").await,
         "gate prepared epoch 0 term 2",
     );
-    // An abort must open whatever the disk says.
+    // An abort must open whatever the disk says, and leave the next attempt free to begin.
     Stage::expect(
         &stage.ask("PROXY RELEASE p s1 0 2").await,
         "gate open epoch 0 term 2",
+    );
+    std::fs::remove_dir(data.path().join("routes.json.new")).unwrap();
+    Stage::expect(
+        &stage.ask("PROXY HOLD p s1 0 3 1000").await,
+        "gate held epoch 0 term 3",
+    );
+    Stage::expect(
+        &stage.ask("PROXY PREPARE p s1 0 3").await,
+        "gate prepared epoch 0 term 3",
+    );
+    Stage::expect(
+        &stage.ask(&switch.replace(" 0 2 1 ", " 0 3 1 ")).await,
+        "gate switched epoch 1 term 3",
     );
 }
 
