@@ -191,7 +191,7 @@ impl Judge {
             let unknown = unknown_part(self.source, command).is_some();
             match self.transaction.take() {
                 Some(transaction) => {
-                    self.transaction = Some(self.queued(transaction, command, unknown))
+                    self.transaction = Some(self.queued(transaction, command, unknown));
                 }
                 // A message that is not delivered changes no data.
                 None if unknown && !is_message(command) => {

@@ -32,7 +32,7 @@ pub(super) async fn run(
             .map_err(|cause| cause.to_string())?;
         let greeted = greet(&source)
             .await
-            .map_err(|cause| refuse_stranger(&shared, id, cause))?;
+            .map_err(|cause| refuse_stranger(&shared, id, &cause))?;
         Ok::<_, String>((source, greeted))
     };
     let greeted = tokio::select! {
@@ -71,7 +71,7 @@ pub(super) async fn run(
     shared.give_up(id);
 }
 
-fn refuse_stranger(shared: &Shared, id: u64, cause: HandshakeError) -> String {
+fn refuse_stranger(shared: &Shared, id: u64, cause: &HandshakeError) -> String {
     let why = cause.to_string();
     if matches!(cause, HandshakeError::Sync) {
         shared.tell(id, GuardState::Refused { why: why.clone() });

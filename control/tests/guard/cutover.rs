@@ -1,11 +1,11 @@
 //! The order of the cutover on real pairs: demote, compare, promote, unpark.
 
 use understudy_control::guard::GuardState;
-use understudy_control::server::{Probe, Role};
-use understudy_lab::Version;
+use understudy_control::server::{Probe, Role, ServerLink};
+use understudy_lab::{Server, Version};
 use understudy_net::Value;
 
-use crate::pair::{Pair, digest, installed, until, until_state};
+use crate::pair::{Pair, demote, digest, installed, link, until, until_state};
 
 async fn check(source: Version, target: Version) {
     if !installed(&[source, target]) {
@@ -105,7 +105,7 @@ async fn undone_before_the_promotion_the_source_serves_on_and_the_target_follows
         }
         let mut pair = Pair::start(version, Version::Redis8_2_3).await;
         let before = pair.source_link.observe().await.unwrap();
-        crate::pair::demote(&mut pair.source_link, &pair.guard).await;
+        demote(&mut pair.source_link, &pair.guard).await;
         until_state(&pair.guard, "parked", |state| {
             matches!(state, GuardState::Parked { .. })
         })
@@ -183,4 +183,64 @@ async fn undone_after_continue_the_target_comes_back_by_continue_too() {
     // With +CONTINUE the source has learnt the target's new history.
     assert_eq!(undo(&mut pair).await, 0);
     assert_eq!(digest(&mut pair.source_link).await, before);
+}
+
+/// Counts until it is refused; gives how often it was acknowledged.
+async fn count_until_fenced(mut link: ServerLink, key: &str) -> i64 {
+    let mut acknowledged = 0;
+    loop {
+        match link.raw(&["INCR", key]).await.unwrap() {
+            Value::Integer(count) => acknowledged = count,
+            Value::Error(text) => {
+                assert!(text.starts_with("READONLY "), "{text}");
+                return acknowledged;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Hazards 1, 6 and 7: writers that bypass every proxy, and a standing replica whose pings move the source's offset.
+async fn check_under_load(version: Version) {
+    if !installed(&[version]) {
+        return;
+    }
+    let mut pair = Pair::start(version, Version::Redis8_2_3).await;
+    let standing = Server::bare(version).await.unwrap();
+    standing.follow(&pair.source).await.unwrap();
+    pair.source_link
+        .config_set("repl-ping-replica-period", "1")
+        .await
+        .unwrap();
+    let first = tokio::spawn(count_until_fenced(link(&pair.source).await, "first"));
+    let second = tokio::spawn(count_until_fenced(link(&pair.source).await, "second"));
+    until("both write", async || {
+        let counts = pair
+            .on_source("MGET first second")
+            .await
+            .into_vec()
+            .unwrap();
+        counts
+            .iter()
+            .all(|count| count.as_i64() > Some(300))
+            .then_some(())
+    })
+    .await;
+    pair.promote_with_the_source_parked().await;
+    pair.guard.unpark();
+    until_state(&pair.guard, "following", GuardState::is_following).await;
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+    assert_eq!(pair.on_target("GET first").await.as_i64(), Some(first));
+    assert_eq!(pair.on_target("GET second").await.as_i64(), Some(second));
+    pair.on_target("INCR first").await;
+    pair.until_equal().await;
+    assert_eq!(pair.on_source("GET first").await.as_i64(), Some(first + 1));
+}
+
+#[tokio::test]
+async fn no_acknowledged_write_is_lost_under_load_with_a_standing_replica() {
+    for _ in 0..3 {
+        check_under_load(Version::Redis6_2_14).await;
+        check_under_load(Version::Redis7_0_15).await;
+    }
 }
