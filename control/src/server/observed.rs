@@ -77,7 +77,7 @@ pub struct Observed {
     pub sync_full: u64,
     /// Partial resyncs that it gave since it started.
     pub sync_partial_ok: u64,
-    /// Replicated commands that it could not execute. 7.0 and newer count them; older ones do not say.
+    /// Replicated commands that it could not execute; 6.2 counts them too.
     pub unexpected_error_replies: u64,
     /// Bytes of memory in use.
     pub used_memory: u64,
@@ -93,7 +93,7 @@ pub struct Observed {
     pub last_bgsave_ok: bool,
     /// Microseconds that the last fork took.
     pub latest_fork_us: u64,
-    /// Forks since it started. Servers older than 7.0 do not count: 0.
+    /// Forks since it started.
     pub total_forks: u64,
     /// Keys per database; databases without keys are left out.
     pub keys: BTreeMap<u32, u64>,
