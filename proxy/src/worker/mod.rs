@@ -39,11 +39,14 @@ mod spread;
 mod texts;
 mod transaction;
 
+#[cfg(test)]
+mod sim;
+
 pub use counters::{Counters, Histogram, LatencyClass, ShardCounters};
 pub use dirty::{ClientEnd, CloseReason, Dial, Dirty, LaneLoss, RefuseReason, Took};
 pub use ids::{LaneId, SessionId, Tick};
 pub use order::{Ack, GateError, GatePosition, GateStatus, Order, SessionLine};
-pub use settings::WorkerSettings;
+pub use settings::{HeldAfterHalfClose, WorkerSettings};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -597,13 +600,13 @@ impl Worker {
             session.listed = true;
             self.dirty.write_sessions.push(id);
         }
-        if session.read_closed
-            && session.closing.is_none()
-            && session.runs.is_empty()
-            && matches!(session.stop, Stop::No | Stop::Gate(_))
-        {
-            // What is left of its input is no whole command and never will be, or it is held: as with Redis, a client that
-            // ends takes what was not begun with it.
+        let dropped = match session.stop {
+            Stop::No => true,
+            Stop::Gate(_) => self.settings.held_after_half_close == HeldAfterHalfClose::Drop,
+            Stop::Drain | Stop::Retry | Stop::Lane | Stop::Output | Stop::Commands => false,
+        };
+        if session.read_closed && session.closing.is_none() && session.runs.is_empty() && dropped {
+            // What is left of its input is no whole command and never will be, or it is held and goes with its client.
             session.closing = Some(CloseReason::Client);
         }
         let idle = session.runs.is_empty();

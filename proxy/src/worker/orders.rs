@@ -384,7 +384,7 @@ impl Worker {
         self.sessions.iter().map(line).collect()
     }
 
-    fn count(&self) -> super::Counters {
+    pub(super) fn count(&self) -> super::Counters {
         let mut counters = self.counters.clone();
         for (index, pool) in self.pools.iter().enumerate() {
             for (at, shard) in pool.shards.iter().enumerate() {

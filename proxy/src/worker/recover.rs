@@ -75,20 +75,20 @@ impl Worker {
             piece.refused_inside |= refusal(reply).is_some_and(is_not_executed);
             return;
         }
-        piece.outcome = match piece.refused(reply) {
-            Some((_, Remedy::Replay)) => Outcome::Refused(reply.to_vec()),
+        match piece.refused(reply) {
+            Some((_, Remedy::Replay)) => piece.outcome = Outcome::Refused(reply.to_vec()),
             Some((_, Remedy::Heal)) => match healed(&self.pools, pool, &piece.frame) {
                 Some(frame) => {
                     piece.frame = frame;
+                    piece.outcome = Outcome::Healed(reply.to_vec());
                     self.counters.scripts_healed += 1;
-                    Outcome::Healed(reply.to_vec())
                 }
-                None => Outcome::Replied(reply.to_vec()),
+                None => piece.answered(reply),
             },
             Some((_, Remedy::Resend | Remedy::Unknown | Remedy::Pass)) | None => {
-                Outcome::Replied(reply.to_vec())
+                piece.answered(reply);
             }
-        };
+        }
         if recovery.pending().is_none() {
             let at = session
                 .recoveries
@@ -564,6 +564,7 @@ fn pieces_of(lane: &Lane, session: SessionId) -> Vec<(Piece, u64)> {
                 effect,
                 class: entry.class,
                 since: entry.since,
+                ran: false,
                 outcome: Outcome::Pending,
             };
         if let Expect::Unit { refused } = entry.expect {

@@ -49,11 +49,13 @@ pub(super) struct Piece {
     pub(super) effect: Effect,
     pub(super) class: LatencyClass,
     pub(super) since: Tick,
+    /// It was executed, or may have been, and is no read.
+    pub(super) ran: bool,
     pub(super) outcome: Outcome,
 }
 
 /// What a resolved recovery comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Next {
     /// Every command has its answer.
     Done,
@@ -83,6 +85,12 @@ pub(super) struct Recovery {
 }
 
 impl Piece {
+    /// The server's last word on it.
+    pub(super) fn answered(&mut self, reply: &[u8]) {
+        self.ran = self.effect != Effect::Read;
+        self.outcome = Outcome::Replied(reply.to_vec());
+    }
+
     /// Whether a reply that is the last of this piece says that it was not executed, and may be sent again.
     pub(super) fn refused(&self, reply: &[u8]) -> Option<(Refusal, Remedy)> {
         let found = match refusal(reply) {
@@ -123,25 +131,31 @@ impl Recovery {
             .iter_mut()
             .filter(|piece| piece.outcome == Outcome::Pending);
         for (piece, sent) in pending.zip(sent) {
-            piece.outcome = match remedy(sent, piece.effect) {
+            match remedy(sent, piece.effect) {
                 Remedy::Unknown => {
                     unknown += 1;
-                    Outcome::Replied(texts::OUTCOME_UNKNOWN.to_vec())
+                    piece.answered(texts::OUTCOME_UNKNOWN);
                 }
-                _ if piece.frame.is_empty() => Outcome::Replied(texts::OUTCOME_UNKNOWN.to_vec()),
+                _ if piece.frame.is_empty() => {
+                    unknown += 1;
+                    piece.answered(texts::OUTCOME_UNKNOWN);
+                }
                 // Bytes of the lost write may still reach the server; a later write of this client must not come before it.
                 _ if unknown > 0 && piece.effect != Effect::Read => {
-                    Outcome::Replied(texts::NOT_EXECUTED_BEHIND.to_vec())
+                    piece.outcome = Outcome::Replied(texts::NOT_EXECUTED_BEHIND.to_vec());
                 }
                 Remedy::Resend | Remedy::Replay | Remedy::Heal | Remedy::Pass => {
-                    Outcome::Unsent(excuse.to_vec())
+                    piece.outcome = Outcome::Unsent(excuse.to_vec());
                 }
-            };
+            }
         }
         unknown
     }
 
     /// Decides what is answered and what is sent (again), once nothing is pending.
+    ///
+    /// Up to the last write that ran, or may have, nothing can be taken back: a command sent again would come after it. Behind
+    /// it, the first command that is not done takes all others with it.
     pub(super) fn resolve(&mut self, now: Tick) -> Next {
         debug_assert!(
             self.pieces
@@ -149,44 +163,36 @@ impl Recovery {
                 .all(|piece| piece.outcome != Outcome::Pending),
             "resolved too early"
         );
-        let again = |piece: &Piece| !matches!(piece.outcome, Outcome::Replied(_));
-        let Some(first) = self.pieces.iter().position(again) else {
-            return Next::Done;
-        };
-        let ran_behind = self.pieces.iter().skip(first).any(|piece| {
-            piece.effect != Effect::Read && matches!(piece.outcome, Outcome::Replied(_))
-        });
+        let settled = self
+            .pieces
+            .iter()
+            .rposition(|piece| piece.ran)
+            .map_or(0, |last| last + 1);
+        let undone = |piece: &Piece| !matches!(piece.outcome, Outcome::Replied(_));
+        let first = self
+            .pieces
+            .iter()
+            .skip(settled)
+            .position(undone)
+            .map_or(self.pieces.len(), |at| settled + at);
         let late = self.deadline <= now;
         let mut next = Next::Done;
-        for piece in self.pieces.iter_mut().skip(first) {
-            let outcome = std::mem::replace(&mut piece.outcome, Outcome::Pending);
-            piece.outcome = match outcome {
+        for (at, piece) in self.pieces.iter_mut().enumerate() {
+            let (fixed, wait, answer) =
+                match std::mem::replace(&mut piece.outcome, Outcome::Pending) {
+                    Outcome::Refused(answer) => (false, Next::Wait, answer),
+                    Outcome::Unsent(answer) | Outcome::Healed(answer) => {
+                        (false, Next::Send, answer)
+                    }
+                    // A read is done again with what it stood behind; an answer of our own to a write is final.
+                    Outcome::Replied(answer) => (piece.effect != Effect::Read, Next::Send, answer),
+                    Outcome::Pending => continue,
+                };
+            piece.outcome = if late || fixed || at < first || piece.frame.is_empty() {
+                Outcome::Replied(answer)
+            } else {
+                next = next.max(wait);
                 Outcome::Unsent(answer)
-                | Outcome::Refused(answer)
-                | Outcome::Healed(answer)
-                | Outcome::Replied(answer)
-                    if late || piece.frame.is_empty() =>
-                {
-                    Outcome::Replied(answer)
-                }
-                Outcome::Refused(answer) | Outcome::Healed(answer) | Outcome::Replied(answer)
-                    if ran_behind =>
-                {
-                    Outcome::Replied(answer)
-                }
-                Outcome::Refused(answer) => {
-                    next = Next::Wait;
-                    Outcome::Unsent(answer)
-                }
-                Outcome::Unsent(answer) | Outcome::Healed(answer) | Outcome::Replied(answer) => {
-                    next = if next == Next::Wait {
-                        Next::Wait
-                    } else {
-                        Next::Send
-                    };
-                    Outcome::Unsent(answer)
-                }
-                Outcome::Pending => Outcome::Pending,
             };
         }
         next
@@ -224,7 +230,6 @@ mod tests {
     use crate::route::{PoolIndex, ShardIndex};
 
     fn piece(effect: Effect, outcome: Outcome) -> Piece {
-        let (class, since) = (LatencyClass::Write, Tick(0));
         Piece {
             run: 0,
             part: None,
@@ -233,8 +238,9 @@ mod tests {
             left: 1,
             refused_inside: false,
             effect,
-            class,
-            since,
+            class: LatencyClass::Write,
+            since: Tick(0),
+            ran: effect != Effect::Read && matches!(outcome, Outcome::Replied(_)),
             outcome,
         }
     }
@@ -315,15 +321,25 @@ mod tests {
     }
 
     #[test]
-    fn an_unanswered_read_is_sent_again_even_where_a_later_write_is_unknown() {
+    fn an_unanswered_read_is_not_sent_again_where_a_later_write_may_have_run() {
         check(
             vec![
                 piece(Effect::Read, unsent("-gone")),
                 piece(Effect::Write, replied("-ERR outcome unknown")),
             ],
             Tick(0),
+            Next::Done,
+            &[replied("-gone"), replied("-ERR outcome unknown")],
+        );
+        check(
+            vec![
+                piece(Effect::Write, refused("-LOADING")),
+                piece(Effect::Write, replied(":1")),
+                piece(Effect::Read, unsent("-gone")),
+            ],
+            Tick(0),
             Next::Send,
-            &[unsent("-gone"), replied("-ERR outcome unknown")],
+            &[replied("-LOADING"), replied(":1"), unsent("-gone")],
         );
     }
 

@@ -4,7 +4,7 @@
 //! unless the gate is open and the table knows a later one. A changed address at the same epoch is an operator's
 //! correction: new commands go there, and sessions drain what they have in flight first.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::dirty::{CloseReason, LaneLoss};
@@ -24,7 +24,7 @@ impl Worker {
         let old_routes = std::mem::replace(&mut self.routes, routes);
         let routes = Arc::clone(&self.routes);
         let mut old_pools = std::mem::take(&mut self.pools);
-        let mut old_shards: HashMap<Place, Shard> = HashMap::new();
+        let mut old_shards: BTreeMap<Place, Shard> = BTreeMap::new();
         for (pool, state) in old_pools.iter_mut().enumerate() {
             for (shard, it) in state.shards.drain(..).enumerate() {
                 old_shards.insert((PoolIndex(pool as u16), ShardIndex(shard as u16)), it);

@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn refusals_are_known_by_the_texts_of_the_measured_servers() {
         let check = |reply: &str, expect: Option<Refusal>| {
-            assert_eq!(refusal(reply.as_bytes()), expect, "{reply}")
+            assert_eq!(refusal(reply.as_bytes()), expect, "{reply}");
         };
         check(
             "-READONLY You can't write against a read only replica.\r\n",

@@ -40,6 +40,8 @@ pub struct WorkerSettings {
     pub held_sessions_max: usize,
     /// Most bytes that a hold may keep waiting. Default: 64 MiB. At it the gate opens again at the epoch it has; a prepared gate stops reading.
     pub held_bytes_max: usize,
+    /// What happens to held commands of a client that closed its sending side. Default: `Drop`.
+    pub held_after_half_close: HeldAfterHalfClose,
     /// Longest time that a prepared gate keeps commands waiting. Default: 30 s. Then they answer `-ERR not executed: …`.
     pub prepared_max: Duration,
     /// Most held sessions that go on in one turn after a RELEASE. Default: 256.
@@ -54,6 +56,19 @@ pub struct WorkerSettings {
     pub script_bytes_max: usize,
     /// Databases that SELECT accepts. Default: 16.
     pub databases: u32,
+}
+
+/// What to do for a client that will send no more while its next command is held at a gate.
+///
+/// A half-close looks like a close until something is written. A client that timed out and closed will try again on
+/// another connection, and its held command must not run besides; a client that half-closed waits for the reply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeldAfterHalfClose {
+    /// Its held commands go with it; what was admitted is still answered.
+    #[default]
+    Drop,
+    /// They are executed when the gate opens, and answered.
+    Serve,
 }
 
 impl Default for WorkerSettings {
@@ -78,6 +93,7 @@ impl Default for WorkerSettings {
             lane_idle_max: Duration::from_secs(300),
             held_sessions_max: 50_000,
             held_bytes_max: 64 << 20,
+            held_after_half_close: HeldAfterHalfClose::Drop,
             prepared_max: Duration::from_secs(30),
             released_per_turn: 256,
             retry_max: Duration::from_secs(2),
