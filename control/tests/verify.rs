@@ -603,7 +603,7 @@ mod verify_tests {
         let seen = std::sync::Mutex::new(Vec::new());
         let options = CompareOptions::default();
         compare(&url(&source), &url(&target), options, &|progress| {
-            seen.lock().unwrap().push(progress)
+            seen.lock().unwrap().push(progress);
         })
         .await
         .unwrap();
