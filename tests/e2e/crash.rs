@@ -32,7 +32,10 @@ async fn scene_with(failpoint: String) -> (Scene, Load, Probe) {
 
 /// UPGRADE START, of which the probe is a known writer beside the proxies. Control may die before it answers.
 async fn start(scene: &Scene, case: &str) -> bool {
-    match scene.start_upgrade(&["ACCEPT", "other-writers"]).await {
+    match scene
+        .start_upgrade(&["HOLD-MAX", "2000", "ACCEPT", "other-writers"])
+        .await
+    {
         Ok(()) => true,
         Err(error) => {
             assert!(!error.to_string().contains("BLOCKED"), "{case}: {error}");
@@ -53,7 +56,7 @@ async fn finish(scene: Scene, load: Load, probe: Probe, case: &str) {
     served(&load).await;
     if status["phase"] == "aborted" {
         scene
-            .start_upgrade(&["REPLACE", "ACCEPT", "other-writers"])
+            .start_upgrade(&["HOLD-MAX", "2000", "REPLACE", "ACCEPT", "other-writers"])
             .await
             .unwrap_or_else(|error| panic!("{case}: {error}"));
     }
@@ -90,7 +93,9 @@ async fn killed_at(effect: &str, moment: &str) {
         }
     }
     let ended = scene.control_mut().wait_for_end(REACHED).await.unwrap();
-    assert!(ended.is_some(), "{case}: the failpoint was not reached");
+    if ended.is_none() {
+        not_reached(&scene, &case).await;
+    }
     scene
         .control_mut()
         .restart(&[])
@@ -103,14 +108,20 @@ async fn frozen_at(effect: &str, moment: &str) {
     let case = format!("{effect}:{moment}:stop");
     let (scene, load, probe) = scene_with(case.clone()).await;
     start(&scene, &case).await;
-    assert!(
-        scene.control().is_frozen_within(REACHED).await,
-        "{case}: the failpoint was not reached"
-    );
+    if !scene.control().is_frozen_within(REACHED).await {
+        not_reached(&scene, &case).await;
+    }
     // Every lease and pause of the attempt runs out meanwhile; that is the point.
     tokio::time::sleep(PAST_EVERY_DEADLINE).await;
     scene.control().thaw().unwrap();
     finish(scene, load, probe, &case).await;
+}
+
+async fn not_reached(scene: &Scene, case: &str) -> ! {
+    let status = scene.status().await;
+    let log = scene.control().log();
+    let lines: Vec<&str> = log.lines().rev().take(30).collect();
+    panic!("{case}: the failpoint was not reached: {status:#?}\nlog, newest first: {lines:#?}");
 }
 
 /// Effects on the way from START to FINALIZE.
