@@ -21,6 +21,7 @@ pub(crate) mod info;
 mod judge;
 mod outcome;
 mod read;
+mod reading;
 mod repair;
 mod settle;
 

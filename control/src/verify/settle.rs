@@ -17,7 +17,8 @@ use understudy_rdb::{Detail, Digest, Object, decode_dump};
 
 use super::judge::{KeyState, Kind, Verdict};
 use super::outcome::{CompareOptions, Difference, KeyRef, Outcome, Unverifiable, VerifyError};
-use super::read::{Reading, Side};
+use super::read::Side;
+use super::reading::Reading;
 
 /// Longest wait between two looks.
 const SETTLE_MAX: Duration = Duration::from_millis(500);

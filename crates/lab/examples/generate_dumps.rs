@@ -72,15 +72,18 @@ fn fill(server: &mut Server) -> Result<Vec<String>, Failure> {
     }
     let mut keys = Vec::new();
     for (key, commands) in values() {
-        let mut known = true;
+        let mut refusal = None;
         for command in commands {
-            let refused = matches!(server.call(&command)?, Reply::Error(_));
-            known &= !refused;
+            if let Reply::Error(text) = server.call(&command)? {
+                refusal = Some(text);
+            }
         }
-        if known {
-            keys.push(key.to_owned());
-        } else {
-            server.call(&words(&["DEL", key]))?;
+        match refusal {
+            None => keys.push(key.to_owned()),
+            Some(text) => {
+                println!("without {key}: {text}");
+                server.call(&words(&["DEL", key]))?;
+            }
         }
     }
     // Something in another database, and a library of functions, for the file.
@@ -195,10 +198,7 @@ fn values() -> Vec<(&'static str, Vec<Words>)> {
             one(&["PFADD", "string:hll"], numbered("m", 50)),
         ),
         ("list:edges", one(&["RPUSH", "list:edges"], edges.clone())),
-        (
-            "list:lengths",
-            one(&["RPUSH", "list:lengths"], lengths.clone()),
-        ),
+        ("list:lengths", one(&["RPUSH", "list:lengths"], lengths)),
         (
             "list:long",
             one(&["RPUSH", "list:long"], numbered("element-", 45)),
