@@ -105,7 +105,7 @@ async fn killed_at(effect: &str, moment: &str) {
 }
 
 async fn frozen_at(effect: &str, moment: &str) {
-    let case = format!("{effect}:{moment}:stop");
+    let case = format!("{effect}:{moment}:stop:1");
     let (scene, load, probe) = scene_with(case.clone()).await;
     start(&scene, &case).await;
     if !scene.control().is_frozen_within(REACHED).await {
