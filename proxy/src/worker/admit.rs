@@ -215,7 +215,8 @@ impl Worker {
         session.scanner = kept;
         session.stop = stop;
         session.commands += commands;
-        if stop != Stop::No {
+        // A client that does not take its replies waits for itself: no gap of the shard's.
+        if !matches!(stop, Stop::No | Stop::Output) {
             session.waits_since = Some(since);
         }
         if closing.is_some() {

@@ -41,6 +41,8 @@ mod transaction;
 
 #[cfg(test)]
 mod sim;
+#[cfg(test)]
+mod tests;
 
 pub use counters::{Counters, Histogram, LatencyClass, ShardCounters};
 pub use dirty::{ClientEnd, CloseReason, Dial, Dirty, LaneLoss, RefuseReason, Took};
@@ -60,8 +62,6 @@ use scripts::Scripts;
 use session::{Session, Stop};
 use slab::Slab;
 
-/// Bytes that a session which waits may send ahead before it is no longer read.
-const AHEAD_MAX: usize = 64 << 10;
 /// Buffers that are kept for the next session that needs one, and their largest size.
 const SPARE_MAX: usize = 64;
 const SPARE_BYTES_MAX: usize = 256 << 10;
@@ -554,6 +554,7 @@ impl Worker {
         let Some(session) = self.sessions.find(id.index, id.generation) else {
             return true;
         };
+        let ahead_max = self.settings.session_ahead_max;
         let held = |shard: ShardIndex| {
             let gate = &self
                 .pools
@@ -565,9 +566,9 @@ impl Worker {
         };
         match session.stop {
             Stop::No => false,
-            Stop::Gate(shard) => session.input.len() >= AHEAD_MAX || held(shard).unwrap_or(false),
+            Stop::Gate(shard) => session.input.len() >= ahead_max || held(shard).unwrap_or(false),
             Stop::Drain | Stop::Retry | Stop::Lane | Stop::Output | Stop::Commands => {
-                session.input.len() >= AHEAD_MAX
+                session.input.len() >= ahead_max
             }
         }
     }

@@ -23,6 +23,8 @@ pub struct WorkerSettings {
     pub sessions_max: usize,
     /// Most commands of one session that wait for replies. Default: 4,096. At it the session is not read until replies come.
     pub session_commands_max: usize,
+    /// Bytes that a session which waits may send ahead. Default: 64 KiB. At it the session is not read until it goes on.
+    pub session_ahead_max: usize,
     /// Most bytes of replies that one session has not taken. Default: 64 MiB. Above it the session is closed.
     pub session_output_max: usize,
     /// Unsent bytes of replies at which a session's next commands wait. Default: 1 MiB.
@@ -85,6 +87,7 @@ impl Default for WorkerSettings {
             },
             sessions_max: 10_000,
             session_commands_max: 4_096,
+            session_ahead_max: 64 << 10,
             session_output_max: 64 << 20,
             session_output_pause: 1 << 20,
             transaction_bytes_max: 16 << 20,

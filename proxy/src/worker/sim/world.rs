@@ -90,6 +90,7 @@ impl World {
                     seed,
                     // Small, so that the limits are reached.
                     session_commands_max: 24,
+                    session_ahead_max: 300,
                     session_output_pause: 700,
                     lane_queue_max: 2_000,
                     lane_retain_max: if seed % 5 == 4 { 300 } else { 1 << 20 },
