@@ -68,71 +68,24 @@ pub(super) enum Remedy {
 }
 
 /// The matrix.
+#[rustfmt::skip]
 pub(super) fn remedy(sent: Sent, effect: Effect) -> Remedy {
     use Remedy::{Heal, Pass, Replay, Resend, Unknown};
     let [read, write, script] = match sent {
-        //                                           read    write    script
-        Sent::No =>
-        /*                           */
-        {
-            [Resend, Resend, Resend]
-        }
-        Sent::Fully =>
-        /*                        */
-        {
-            [Resend, Unknown, Unknown]
-        }
-        Sent::Refused(Refusal::ReadOnly) =>
-        /*   */
-        {
-            [Replay, Replay, Replay]
-        }
-        Sent::Refused(Refusal::Loading) =>
-        /*    */
-        {
-            [Replay, Replay, Replay]
-        }
-        Sent::Refused(Refusal::MasterDown) =>
-        /* */
-        {
-            [Replay, Replay, Replay]
-        }
-        Sent::Refused(Refusal::ExecAbort) =>
-        /*  */
-        {
-            [Pass, Replay, Replay]
-        }
-        Sent::Refused(Refusal::ScriptReadOnly) => [Pass, Pass, Replay],
-        Sent::Refused(Refusal::Unblocked) =>
-        /*  */
-        {
-            [Replay, Replay, Pass]
-        }
-        Sent::Refused(Refusal::Moved) =>
-        /*      */
-        {
-            [Pass, Pass, Pass]
-        }
-        Sent::Refused(Refusal::Ask) =>
-        /*        */
-        {
-            [Pass, Pass, Pass]
-        }
-        Sent::Refused(Refusal::NoScript) =>
-        /*   */
-        {
-            [Pass, Pass, Heal]
-        }
-        Sent::Refused(Refusal::ClusterDown) =>
-        /**/
-        {
-            [Replay, Replay, Replay]
-        }
-        Sent::Refused(Refusal::TryAgain) =>
-        /*   */
-        {
-            [Replay, Replay, Replay]
-        }
+        //                                         read    write    script
+        Sent::No                                => [Resend, Resend,  Resend],
+        Sent::Fully                             => [Resend, Unknown, Unknown],
+        Sent::Refused(Refusal::ReadOnly)        => [Replay, Replay,  Replay],
+        Sent::Refused(Refusal::Loading)         => [Replay, Replay,  Replay],
+        Sent::Refused(Refusal::MasterDown)      => [Replay, Replay,  Replay],
+        Sent::Refused(Refusal::ExecAbort)       => [Pass,   Replay,  Replay],
+        Sent::Refused(Refusal::ScriptReadOnly)  => [Pass,   Pass,    Replay],
+        Sent::Refused(Refusal::Unblocked)       => [Replay, Replay,  Pass],
+        Sent::Refused(Refusal::Moved)           => [Pass,   Pass,    Pass],
+        Sent::Refused(Refusal::Ask)             => [Pass,   Pass,    Pass],
+        Sent::Refused(Refusal::NoScript)        => [Pass,   Pass,    Heal],
+        Sent::Refused(Refusal::ClusterDown)     => [Replay, Replay,  Replay],
+        Sent::Refused(Refusal::TryAgain)        => [Replay, Replay,  Replay],
     };
     match effect {
         Effect::Read => read,
