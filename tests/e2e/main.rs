@@ -1,8 +1,14 @@
 //! End-to-end tests: the real binary, real servers, real load. A name is a claim.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test, a failed expectation ends the test"
+)]
+
 mod cli;
 mod crash;
 mod demo;
+mod dying;
 mod nutcracker;
 mod probe;
 mod proxies;

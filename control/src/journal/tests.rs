@@ -1,3 +1,5 @@
+//! The journal keeps what it was told, over a reopening, a lock and a damaged file.
+
 use super::*;
 use crate::effect::Outcome;
 use crate::phase::Phase;

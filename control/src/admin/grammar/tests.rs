@@ -1,3 +1,5 @@
+//! Which words make which request, and what is said of those that make none.
+
 use super::*;
 
 fn words(line: &str) -> Result<Request, Refusal> {

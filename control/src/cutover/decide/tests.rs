@@ -1,3 +1,5 @@
+//! What counts as evidence, row by row.
+
 use super::super::evidence::Role;
 use super::*;
 

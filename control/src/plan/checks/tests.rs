@@ -1,3 +1,5 @@
+//! Which facts make which blocker.
+
 use super::super::facts::{Build, Product};
 use super::*;
 use crate::cutover::{Role, Standing};
