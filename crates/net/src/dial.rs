@@ -1,7 +1,8 @@
 //! Reaching a server and becoming the user, the protocol and the database that the caller needs.
 //!
 //! The whole greeting leaves in one write, since a dial that costs one round trip more is a gap that clients see:
-//! `HELLO 3 AUTH …` or `AUTH …`, `CLIENT SETNAME`, `SELECT`, and `ROLE` where a replica must not be reached by mistake.
+//! `HELLO 3 AUTH …` or `AUTH …`, `CLIENT SETNAME`, `SELECT`, `ROLE` where a replica must not be reached by mistake, and
+//! `CLIENT ID` where somebody may have to unblock this connection from another one.
 
 use std::io;
 use std::time::Duration;
@@ -26,6 +27,9 @@ pub struct Greeting {
     pub name: Option<String>,
     /// Whether a replica is refused.
     pub role: RoleCheck,
+    /// Whether the server is asked what it calls this connection. One that may not say refuses the greeting: whoever asks
+    /// needs the id.
+    pub client_id: bool,
 }
 
 impl Default for Greeting {
@@ -35,6 +39,7 @@ impl Default for Greeting {
             db: 0,
             name: None,
             role: RoleCheck::Any,
+            client_id: false,
         }
     }
 }
@@ -113,12 +118,22 @@ pub async fn dial(
     greeting: &Greeting,
     timeout: Duration,
 ) -> Result<Socket, DialError> {
-    let client = greeted(endpoint, greeting, timeout).await?;
+    let (socket, _id) = dial_known(endpoint, greeting, timeout).await?;
+    Ok(socket)
+}
+
+/// As `dial`, with what the server calls the connection, if the greeting asks for it.
+pub async fn dial_known(
+    endpoint: &Endpoint,
+    greeting: &Greeting,
+    timeout: Duration,
+) -> Result<(Socket, Option<u64>), DialError> {
+    let (client, id) = greeted_known(endpoint, greeting, timeout).await?;
     let lost = |cause| DialError::Lost {
         address: endpoint.to_string(),
         cause: Box::new(cause),
     };
-    client.into_quiet_socket().map_err(lost)
+    Ok((client.into_quiet_socket().map_err(lost)?, id))
 }
 
 /// As `dial`, and goes on as a client.
@@ -127,11 +142,20 @@ pub(crate) async fn greeted(
     greeting: &Greeting,
     timeout: Duration,
 ) -> Result<Client, DialError> {
+    let (client, _id) = greeted_known(endpoint, greeting, timeout).await?;
+    Ok(client)
+}
+
+async fn greeted_known(
+    endpoint: &Endpoint,
+    greeting: &Greeting,
+    timeout: Duration,
+) -> Result<(Client, Option<u64>), DialError> {
     let whole = async {
         let mut client = Client::over(connect(endpoint).await?);
         client.set_timeout(timeout);
-        greet(&mut client, endpoint, greeting, timeout).await?;
-        Ok(client)
+        let id = greet(&mut client, endpoint, greeting, timeout).await?;
+        Ok((client, id))
     };
     let timed_out = |_| {
         Err(DialError::TimedOut {
@@ -180,13 +204,14 @@ async fn connect(endpoint: &Endpoint) -> Result<Socket, DialError> {
     Ok(Socket::Tls(Box::new(session.map_err(refused)?)))
 }
 
-/// Says the greeting in one write and reads every answer.
+/// Says the greeting in one write and reads every answer; gives the server's id of the connection, if that was asked.
 async fn greet(
     client: &mut Client,
     endpoint: &Endpoint,
     greeting: &Greeting,
     timeout: Duration,
-) -> Result<(), DialError> {
+) -> Result<Option<u64>, DialError> {
+    let mut id = None;
     let (names, commands): (Vec<&'static str>, Vec<Vec<Vec<u8>>>) =
         steps(endpoint, greeting).into_iter().unzip();
     let address = || endpoint.to_string();
@@ -221,10 +246,11 @@ async fn greet(
                     text,
                 });
             }
+            ("CLIENT ID", answer) => id = answer.as_i64().and_then(|id| u64::try_from(id).ok()),
             _ => {}
         }
     }
-    Ok(())
+    Ok(id)
 }
 
 fn steps(endpoint: &Endpoint, greeting: &Greeting) -> Vec<(&'static str, Vec<Vec<u8>>)> {
@@ -263,6 +289,9 @@ fn steps(endpoint: &Endpoint, greeting: &Greeting) -> Vec<(&'static str, Vec<Vec
     }
     if greeting.role == RoleCheck::NotReplica {
         steps.push(("ROLE", words(&["ROLE"])));
+    }
+    if greeting.client_id {
+        steps.push(("CLIENT ID", words(&["CLIENT", "ID"])));
     }
     steps
 }

@@ -24,7 +24,7 @@ mod value;
 
 pub use admin::{AdminHandler, AdminLimits, AdminRequest, AdminServer, AdminTable};
 pub use client::{Client, ClientError, Sent};
-pub use dial::{DialError, Greeting, RoleCheck, dial};
+pub use dial::{DialError, Greeting, RoleCheck, dial, dial_known};
 pub use endpoint::Endpoint;
 pub use listener::{Incoming, ListenError, Listener, PeerName};
 pub use socket::Socket;

@@ -124,7 +124,7 @@ impl World {
             }
             for dial in &self.dirty.dial {
                 self.lane = Some(dial.lane);
-                self.worker.lane_opened(dial.lane, now);
+                self.worker.lane_opened(dial.lane, None, now);
             }
         }
         std::hint::black_box(self.worker.next_deadline());

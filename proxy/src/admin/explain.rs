@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use understudy_net::Value;
-use understudy_resp::command::{Class, keys, resolve};
+use understudy_resp::command::{Class, Transaction, keys, resolve};
 
 use crate::proxy::Inner;
 use crate::route::PoolRoute;
@@ -41,12 +41,19 @@ pub(super) fn explain(inner: &Inner, args: &[Bytes]) -> Value {
 fn destinations(pool: &PoolRoute, class: &Class, args: &[Bytes], places: &[usize]) -> String {
     let everywhere = || (0..pool.shards.len()).collect::<Vec<_>>();
     let mut shards: Vec<usize> = match class {
-        Class::Local(_) | Class::Transaction(_) => return "answered by the proxy".to_owned(),
+        Class::Local(_)
+        | Class::Transaction(Transaction::Multi | Transaction::Exec | Transaction::Discard) => {
+            return "answered by the proxy".to_owned();
+        }
         Class::Refuse(_) => return "refused by name".to_owned(),
         Class::Broadcast(_) => everywhere(),
         Class::FirstShard => vec![0],
         Class::Keyless if places.is_empty() => vec![0],
-        Class::Forward | Class::Split(_) | Class::Keyless => {
+        Class::Forward
+        | Class::Split(_)
+        | Class::Keyless
+        | Class::Block
+        | Class::Transaction(Transaction::Watch) => {
             // The random distribution draws anew for each command; 0 stands for any draw.
             places
                 .iter()
@@ -56,12 +63,16 @@ fn destinations(pool: &PoolRoute, class: &Class, args: &[Bytes], places: &[usize
     };
     shards.sort_unstable();
     shards.dedup();
-    let refused = matches!(class, Class::Forward | Class::Keyless) && shards.len() > 1;
+    let own = matches!(class, Class::Block | Class::Transaction(Transaction::Watch));
+    let refused = (own || matches!(class, Class::Forward | Class::Keyless)) && shards.len() > 1;
     let shards = shards.into_iter().filter_map(|at| pool.shards.get(at));
     let shards = shards.map(|shard| {
         format!(
-            "shard={} epoch={} lane={}/resp2/db0",
-            shard.name, shard.epoch, shard.backend_url
+            "shard={} epoch={} lane={}/resp2/db0{}",
+            shard.name,
+            shard.epoch,
+            shard.backend_url,
+            if own { " of the session's own" } else { "" }
         )
     });
     let shards = shards.collect::<Vec<_>>().join(" ");
@@ -75,6 +86,7 @@ fn destinations(pool: &PoolRoute, class: &Class, args: &[Bytes], places: &[usize
 fn class(class: &Class) -> &'static str {
     match class {
         Class::Forward => "forward",
+        Class::Block => "block",
         Class::Local(_) => "local",
         Class::Split(_) => "split",
         Class::Broadcast(_) => "broadcast",

@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use understudy_net::{Greeting, RoleCheck, dial};
+use understudy_net::{Greeting, RoleCheck, dial_known};
 
 use super::shell::{Lane, Shell};
 use super::wire::{Event, Wire};
@@ -18,12 +18,12 @@ pub(super) async fn run(shell: Rc<Shell>, wanted: Dial) {
     }
     let loss = match connected {
         Err(why) => LaneLoss::ConnectFailed(why),
-        Ok(wire) => {
+        Ok((wire, server_id)) => {
             let lane = shell.lane(wanted.lane, wire);
             shell
                 .core
                 .borrow_mut()
-                .lane_opened(wanted.lane, shell.now());
+                .lane_opened(wanted.lane, server_id, shell.now());
             shell.settle();
             let why = converse(&shell, &lane).await;
             if shell.lanes.borrow_mut().take(wanted.lane).is_none() {
@@ -40,7 +40,7 @@ pub(super) async fn run(shell: Rc<Shell>, wanted: Dial) {
 }
 
 /// A greeted connection, or why not in words that a client may read.
-async fn connect(shell: &Shell, wanted: &Dial) -> Result<Wire, String> {
+async fn connect(shell: &Shell, wanted: &Dial) -> Result<(Wire, Option<u64>), String> {
     let (pool, shard) =
         names(shell, wanted).ok_or_else(|| "its shard is not configured".to_owned())?;
     let backends = &shell.shared.backends;
@@ -55,11 +55,12 @@ async fn connect(shell: &Shell, wanted: &Dial) -> Result<Wire, String> {
         name: Some(backends.client_name().to_owned()),
         // A fenced source is a replica: its reads would be stale and its writes refused.
         role: RoleCheck::NotReplica,
+        client_id: wanted.own,
     };
-    match dial(&access.endpoint, &greeting, access.connect_timeout).await {
-        Ok(socket) => {
+    match dial_known(&access.endpoint, &greeting, access.connect_timeout).await {
+        Ok((socket, server_id)) => {
             backends.seen(&pool, &shard, &wanted.backend.url, HealthState::Up);
-            Ok(Wire::new(socket))
+            Ok((Wire::new(socket), server_id))
         }
         Err(error) => {
             backends.seen(

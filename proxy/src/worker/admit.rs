@@ -61,6 +61,8 @@ pub(super) enum Admitted {
     Next,
     /// Not taken; it is scanned again when the session goes on.
     Stop(Stop),
+    /// Taken, and nothing behind it is before it is answered: it went to the session's own lane.
+    Errand,
     /// Taken, and the session ends with it.
     Close(CloseReason),
 }
@@ -166,6 +168,12 @@ impl Worker {
                         stop = why;
                         break;
                     }
+                    Admitted::Errand => {
+                        at += len;
+                        commands += 1;
+                        stop = Stop::Errand;
+                        break;
+                    }
                     Admitted::Close(reason) => {
                         closing = Some(reason);
                         break;
@@ -216,7 +224,7 @@ impl Worker {
         session.stop = stop;
         session.commands += commands;
         // A client that does not take its replies waits for itself: no gap of the shard's.
-        if !matches!(stop, Stop::No | Stop::Output) {
+        if !matches!(stop, Stop::No | Stop::Output | Stop::Errand) {
             session.waits_since = Some(since);
         }
         if closing.is_some() {
@@ -312,16 +320,14 @@ impl Worker {
         }
         let queueing = session.transaction.is_some();
         match spec.class {
-            Class::Transaction(verb) => self.transact(pass, verb),
+            Class::Transaction(verb) => self.transact(pass, verb, spec, it),
             Class::Local(local) if !queueing || matches!(spec.name, "quit" | "reset") => {
                 self.answer_here(pass, local, it)
-            }
-            Class::Refuse(RefuseReason::Watch) if queueing => {
-                self.answer(pass, b"-ERR WATCH inside MULTI is not allowed\r\n")
             }
             _ if queueing => self.queue(pass, spec, it),
             Class::Local(local) => self.answer_here(pass, local, it),
             Class::Forward => self.forward_by_keys(pass, spec, it),
+            Class::Block => self.block(pass, spec, it),
             Class::Keyless => {
                 self.remember_script(pass.pool, spec, it.args);
                 self.forward_by_keys(pass, spec, it)
@@ -350,7 +356,7 @@ impl Worker {
         it: Command<'_>,
     ) -> Admitted {
         if command::is_blocking(spec, it.args) {
-            return self.refuse(pass, &RefuseReason::Blocking.error_text(&shown(spec)));
+            return self.block(pass, spec, it);
         }
         match self.shard_of_keys(pass, spec, it.args) {
             Ok(Some(shard)) => self.forward(pass, shard, latency_class(spec), it.at, it.len),

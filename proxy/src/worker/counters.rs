@@ -171,6 +171,14 @@ pub struct Counters {
     pub outcomes_unknown: u64,
     /// EVALSHA turned into EVAL after -NOSCRIPT.
     pub scripts_healed: u64,
+    /// Commands that may block, taken.
+    pub commands_blocking: u64,
+    /// Times that a blocked command was taken back from its server for a hold, to be sent again.
+    pub commands_parked: u64,
+    /// Blocked commands whose client left while they were at a server: the most that can have been popped for nobody.
+    pub blocked_abandoned: u64,
+    /// CLIENT UNBLOCK that a server refused: a hold then cannot drain before the command ends by itself.
+    pub unblocks_refused: u64,
     /// Each shard of each pool.
     pub shards: Vec<ShardCounters>,
 }

@@ -61,6 +61,8 @@ pub struct Dial {
     pub protocol: Protocol,
     /// SELECT, when not 0.
     pub db: u32,
+    /// One session's own: [`Worker::lane_opened`](super::Worker::lane_opened) needs what the server calls it.
+    pub own: bool,
 }
 
 /// What became of bytes that a client sent.

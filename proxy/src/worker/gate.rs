@@ -3,7 +3,7 @@
 //! Held is a lease: `tick` ends it. Prepared and switched are not: after `prepared_max` they only stop making commands
 //! wait (`expired`), they never open by themselves. No path leads from prepared or switched to open but RELEASE.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::ids::{SessionId, Tick};
 use super::order::{GateError, GatePosition};
@@ -50,6 +50,8 @@ pub(super) struct Gate {
     pub(super) parked: VecDeque<SessionId>,
     pub(super) held_sessions: usize,
     pub(super) held_bytes: usize,
+    /// Sessions with a command for a lane of their own that waits for this gate, in order of arrival.
+    pub(super) room: BTreeMap<u64, SessionId>,
     drained: bool,
     held_since: Tick,
     deadline: Option<Tick>,
@@ -70,6 +72,7 @@ impl Gate {
             parked: VecDeque::new(),
             held_sessions: 0,
             held_bytes: 0,
+            room: BTreeMap::new(),
             drained: false,
             held_since: Tick(0),
             deadline: None,

@@ -16,6 +16,12 @@ impl Tick {
         )
     }
 
+    /// How long from `now` until this moment; nothing when it has passed.
+    #[must_use]
+    pub fn until(self, now: Tick) -> Duration {
+        Duration::from_micros(self.since(now))
+    }
+
     /// Microseconds from `earlier` to this moment; 0 when it is not earlier.
     #[must_use]
     pub fn since(self, earlier: Tick) -> u64 {

@@ -47,6 +47,19 @@ pub(super) enum Expect {
     Part(u16),
     /// MULTI … EXEC: only the last reply is the client's. The flag says that a queued command was refused as not executable here.
     Unit { refused: bool },
+    /// A command on its session's own lane.
+    Own,
+    /// CLIENT UNBLOCK for that session's run, in a transaction: no client waits for it.
+    Unblock,
+    /// UNWATCH behind a session's back: no client waits for it.
+    Unwatch,
+}
+
+impl Expect {
+    /// A word of the proxy's own.
+    pub(super) fn is_ours(self) -> bool {
+        matches!(self, Expect::Unblock | Expect::Unwatch)
+    }
 }
 
 /// Consecutive commands of one session on one lane.
@@ -72,6 +85,12 @@ pub(super) struct InFlight {
 pub(super) struct Lane {
     pub(super) key: LaneKey,
     pub(super) state: LaneState,
+    /// Whose own it is; `None`: shared.
+    pub(super) owner: Option<SessionId>,
+    /// What the server calls the connection, if it was asked.
+    pub(super) server_id: Option<u64>,
+    /// Which of its shard's servers it leads to.
+    pub(super) address: u32,
     pub(super) in_flight: VecDeque<InFlight>,
     pub(super) scanner: ReplyScanner,
     /// The beginning of a reply that is not complete.
@@ -101,6 +120,9 @@ impl Lane {
         Lane {
             key,
             state,
+            owner: None,
+            server_id: None,
+            address: 0,
             in_flight: VecDeque::new(),
             scanner: ReplyScanner::new(),
             input: Vec::new(),

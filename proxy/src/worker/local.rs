@@ -7,7 +7,7 @@ use understudy_resp::encode;
 
 use super::admit::{Admitted, Command, Pass};
 use super::dirty::CloseReason;
-use super::ids::SessionId;
+use super::ids::{SessionId, Tick};
 use super::{Worker, texts};
 
 /// Longest name that CLIENT SETNAME and SETINFO take.
@@ -53,7 +53,11 @@ impl Worker {
             Local::Hello => self.hello(id, args, out),
             Local::Select => self.select(id, args.slice(1), out),
             Local::Reset => self.reset(id, out),
-            Local::Unwatch | Local::ReadOnly | Local::ReadWrite | Local::ClientCapa => {
+            Local::Unwatch => {
+                self.end_watch(id, Tick(now));
+                encode::ok(out);
+            }
+            Local::ReadOnly | Local::ReadWrite | Local::ClientCapa => {
                 encode::ok(out);
             }
             Local::ClientSetName => self.set_name(id, args.slice(2), out),
@@ -197,6 +201,9 @@ impl Worker {
                 "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
             );
         }
+        if wanted.is_some_and(|wanted| wanted != session.protocol) && session.watches() {
+            return encode::error(out, texts::CHANGE_WHILE_WATCHING);
+        }
         if let Some(name) = name {
             session.name = name.to_vec();
         }
@@ -237,6 +244,9 @@ impl Worker {
             Some(db) if !(0..i64::from(databases)).contains(&db) => {
                 encode::error(out, "ERR DB index is out of range");
             }
+            Some(db) if db != i64::from(session.db) && session.watches() => {
+                encode::error(out, texts::CHANGE_WHILE_WATCHING);
+            }
             Some(db) => {
                 if db != i64::from(session.db) {
                     session.db = db as u32;
@@ -249,6 +259,7 @@ impl Worker {
 
     /// As after connecting.
     fn reset(&mut self, id: SessionId, out: &mut Vec<u8>) {
+        self.leave_pinned(id);
         let Some(session) = self.sessions.find_mut(id.index, id.generation) else {
             return;
         };

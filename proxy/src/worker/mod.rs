@@ -12,10 +12,13 @@
 //!
 //! Reading order: `ids`, `settings`, `order`, `dirty` are the interface; `run`, `session`, `lane`, `gate` the state;
 //! `admit`, `local`, `queue`, `spread` take commands in; `reply`, `recovery`, `recover` give replies out; `orders` moves gates.
+//! Beside that way lies another, for what needs a connection of its session's own: `pinned` is its state, `errands` takes in, `own`
+//! sends and answers.
 
 mod admit;
 mod counters;
 mod dirty;
+mod errands;
 mod gate;
 mod gather;
 mod ids;
@@ -23,6 +26,9 @@ mod lane;
 mod local;
 mod order;
 mod orders;
+mod own;
+mod patience;
+mod pinned;
 mod queue;
 mod recover;
 mod recovery;
@@ -50,7 +56,7 @@ pub use ids::{LaneId, SessionId, Tick};
 pub use order::{Ack, GateError, GatePosition, GateStatus, Order, SessionLine};
 pub use settings::{HeldAfterHalfClose, WorkerSettings};
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use understudy_resp::scan::RequestScanner;
@@ -79,6 +85,12 @@ pub struct Worker {
     ready: VecDeque<SessionId>,
     /// Sessions with a recovery that waits. May name dead ones.
     retrying: Vec<SessionId>,
+    /// Lanes that sessions share, and those whose session is gone. A session's own are in its alarm.
+    shared_lanes: Vec<LaneId>,
+    /// When to look at sessions with lanes of their own.
+    alarms: BTreeSet<(Tick, SessionId)>,
+    /// How many commands went to sessions' own lanes.
+    arrivals: u64,
     /// Gates whose HOLD waits for the drain.
     draining: Vec<(PoolIndex, ShardIndex)>,
     counters: Counters,
@@ -107,6 +119,8 @@ struct Shard {
     lanes: Vec<LaneId>,
     /// Lanes of an epoch that is over, empty, to be closed when the gate opens.
     old_lanes: Vec<LaneId>,
+    /// Changes whenever the gate's server does.
+    address: u32,
     dial_failures: u32,
     /// No dial before this.
     dial_after: Tick,
@@ -119,6 +133,7 @@ impl Shard {
             gate: Gate::open_at(epoch, url),
             lanes: Vec::new(),
             old_lanes: Vec::new(),
+            address: 0,
             dial_failures: 0,
             dial_after: Tick(0),
             counters: ShardCounters {
@@ -144,6 +159,9 @@ impl Worker {
             dirty: Dirty::default(),
             ready: VecDeque::new(),
             retrying: Vec::new(),
+            shared_lanes: Vec::new(),
+            alarms: BTreeSet::new(),
+            arrivals: 0,
             draining: Vec::new(),
             counters: Counters::default(),
             stamp: 0,
@@ -234,6 +252,7 @@ impl Worker {
             ClientEnd::ReadClosed => {
                 if let Some(it) = self.sessions.find_mut(session.index, session.generation) {
                     it.read_closed = true;
+                    self.half_closed(session);
                 }
                 self.progressed(session);
             }
@@ -273,13 +292,15 @@ impl Worker {
         }
     }
 
-    /// A dialled lane is ready: connected, logged in, db selected.
-    pub fn lane_opened(&mut self, lane: LaneId, now: Tick) {
+    /// A dialled lane is ready: connected, logged in, db selected. `server_id` is what the server calls the connection; a
+    /// [`Dial`] that is `own` needs it.
+    pub fn lane_opened(&mut self, lane: LaneId, server_id: Option<u64>, now: Tick) {
         let Some(it) = self.lanes.find_mut(lane.index, lane.generation) else {
             return;
         };
         it.state = LaneState::Open;
         it.progress = now;
+        it.server_id = server_id;
         let key = it.key;
         self.counters.lanes_opened += 1;
         if let Some(shard) = self.shard_mut(key.pool, key.shard) {
@@ -287,6 +308,7 @@ impl Worker {
             shard.dial_after = Tick(0);
         }
         self.list_lane(lane);
+        self.own_lane_opened(lane, now);
     }
 
     /// A lane ended, or never opened. Its id is dead afterwards.
@@ -340,6 +362,7 @@ impl Worker {
     pub fn tick(&mut self, now: Tick) {
         self.check_gates(now);
         self.check_lanes(now);
+        self.check_alarms(now);
         self.check_retries(now);
         self.settle(now);
     }
@@ -356,10 +379,16 @@ impl Worker {
             .flat_map(|pool| &pool.shards)
             .filter_map(|shard| shard.gate.deadline());
         let lanes = self
-            .lanes
+            .shared_lanes
             .iter()
-            .filter_map(|(_, _, lane)| self.lane_deadline(lane));
-        gates.chain(lanes).chain(self.retry_deadlines()).min()
+            .filter_map(|id| self.lanes.find(id.index, id.generation))
+            .filter_map(|lane| self.lane_deadline(lane));
+        let alarm = self.alarms.first().map(|(at, _)| *at);
+        gates
+            .chain(lanes)
+            .chain(self.retry_deadlines())
+            .chain(alarm)
+            .min()
     }
 
     /// Swaps the list of what is to do with an empty one.
@@ -428,8 +457,9 @@ impl Worker {
             let mut entries = self
                 .lanes
                 .iter()
+                .filter(|(_, _, lane)| lane.owner.is_none())
                 .flat_map(|(_, _, lane)| &lane.in_flight)
-                .filter(|entry| entry.session == id);
+                .filter(|entry| entry.session == id && !entry.expect.is_ours());
             debug_assert!(
                 entries.all(|entry| entry.run >= session.head),
                 "a run left before its replies came"
@@ -438,6 +468,7 @@ impl Worker {
                 session.runs.front().is_none_or(|run| run.left > 0),
                 "a run that is done has left"
             );
+            self.check_pinned(id, session);
         }
     }
 
@@ -532,7 +563,13 @@ impl Worker {
                 }
                 self.check_limits(pool, index, now);
             }
-            Stop::No | Stop::Drain | Stop::Retry | Stop::Lane | Stop::Output | Stop::Commands => {}
+            Stop::No
+            | Stop::Drain
+            | Stop::Retry
+            | Stop::Lane
+            | Stop::Output
+            | Stop::Commands
+            | Stop::Errand => {}
         }
         self.progressed(id);
     }
@@ -567,9 +604,12 @@ impl Worker {
         match session.stop {
             Stop::No => false,
             Stop::Gate(shard) => session.input.len() >= ahead_max || held(shard).unwrap_or(false),
-            Stop::Drain | Stop::Retry | Stop::Lane | Stop::Output | Stop::Commands => {
-                session.input.len() >= ahead_max
-            }
+            Stop::Drain
+            | Stop::Retry
+            | Stop::Lane
+            | Stop::Output
+            | Stop::Commands
+            | Stop::Errand => session.input.len() >= ahead_max,
         }
     }
 
@@ -604,7 +644,12 @@ impl Worker {
         let dropped = match session.stop {
             Stop::No => true,
             Stop::Gate(_) => self.settings.held_after_half_close == HeldAfterHalfClose::Drop,
-            Stop::Drain | Stop::Retry | Stop::Lane | Stop::Output | Stop::Commands => false,
+            Stop::Drain
+            | Stop::Retry
+            | Stop::Lane
+            | Stop::Output
+            | Stop::Commands
+            | Stop::Errand => false,
         };
         if session.read_closed && session.closing.is_none() && session.runs.is_empty() && dropped {
             // What is left of its input is no whole command and never will be, or it is held and goes with its client.
@@ -622,6 +667,10 @@ impl Worker {
             Stop::Drain => idle,
             Stop::Commands => session.waiting <= self.settings.session_commands_max / 2,
             Stop::Retry => session.recoveries.is_empty(),
+            Stop::Errand => session
+                .pinned
+                .as_ref()
+                .is_none_or(|pinned| pinned.errand.is_none()),
             Stop::Output => session.kept() <= self.settings.session_output_pause / 2,
             Stop::No | Stop::Gate(_) | Stop::Lane => false,
         };
@@ -640,6 +689,7 @@ impl Worker {
 
     /// Frees a session, with all it had not sent yet.
     fn free_session(&mut self, id: SessionId, reason: CloseReason) {
+        self.leave_pinned(id);
         let Some(session) = self.sessions.remove(id.index, id.generation) else {
             return;
         };
@@ -702,7 +752,13 @@ impl Worker {
             self.lanes
                 .insert(Lane::new(LaneKey { epoch, ..key }, state, now));
         let lane = LaneId { index, generation };
-        self.shard_mut(key.pool, key.shard)?.lanes.push(lane);
+        self.shared_lanes.push(lane);
+        let shard = self.shard_mut(key.pool, key.shard)?;
+        shard.lanes.push(lane);
+        let address = shard.address;
+        if let Some(it) = self.lanes.find_mut(index, generation) {
+            it.address = address;
+        }
         if state == LaneState::Dialing {
             self.dial(lane, url);
         }
@@ -719,6 +775,7 @@ impl Worker {
                 protocol,
                 db,
             } = it.key;
+            let own = it.owner.is_some();
             self.counters.lanes_dialled += 1;
             self.dirty.dial.push(Dial {
                 lane,
@@ -729,6 +786,7 @@ impl Worker {
                 },
                 protocol,
                 db,
+                own,
             });
         }
     }

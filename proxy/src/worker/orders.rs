@@ -142,6 +142,9 @@ impl Worker {
         if begun && let Some(shard) = self.shard_mut(pool, shard) {
             shard.counters.holds += 1;
         }
+        if begun {
+            self.unblock_shard(pool, shard, now);
+        }
         for ticket in stale {
             let refused = GateError::StaleTerm {
                 shard: name.clone(),
@@ -186,6 +189,7 @@ impl Worker {
             return;
         };
         it.dial_failures = 0;
+        it.address += 1;
         it.dial_after = Tick(0);
         let (epoch, old) = (it.gate.epoch, std::mem::take(&mut it.lanes));
         it.old_lanes.extend(&old);
@@ -209,11 +213,13 @@ impl Worker {
                 now,
             );
         }
+        self.own_lanes_switched(pool, shard, now);
     }
 
     /// Parked sessions go on in the order in which they came, some each turn; what waits to be sent again goes first.
     fn gate_opened(&mut self, pool: PoolIndex, shard: ShardIndex, now: Tick) {
         self.retry_shard(pool, shard, now);
+        self.empty_room(pool, shard, now);
         self.unpark(pool, shard);
         let old = self
             .shard_mut(pool, shard)
@@ -324,6 +330,7 @@ impl Worker {
                     .is_some_and(|it| it.gate.became_expired(now))
                 {
                     self.check_retries(now);
+                    self.give_up_room(pool, shard, now);
                     self.unpark(pool, shard);
                 }
             }
@@ -345,7 +352,8 @@ impl Worker {
             term: gate.term,
             backend: gate.url.clone(),
             in_flight: gate.in_flight,
-            held_sessions: (gate.held_sessions + self.retries_held(pool, shard)) as u64,
+            held_sessions: (gate.held_sessions + gate.room.len() + self.retries_held(pool, shard))
+                as u64,
             waited_us: gate.waited_us,
             longest_gap_us: gate.longest_gap_us,
         })
@@ -391,7 +399,8 @@ impl Worker {
                 let mut line = shard.counters.clone();
                 line.in_flight_now = shard.gate.in_flight;
                 let waiting = self.retries_held(PoolIndex(index as u16), ShardIndex(at as u16));
-                line.held_sessions_now = (shard.gate.held_sessions + waiting) as u64;
+                line.held_sessions_now =
+                    (shard.gate.held_sessions + shard.gate.room.len() + waiting) as u64;
                 line.longest_gap_us = shard.gate.longest_gap_us;
                 counters.shards.push(line);
             }

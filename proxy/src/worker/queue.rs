@@ -14,33 +14,52 @@ use super::{Worker, texts};
 use crate::route::ShardIndex;
 
 impl Worker {
-    pub(super) fn transact(&mut self, pass: &mut Pass<'_>, verb: Verb) -> Admitted {
+    pub(super) fn transact(
+        &mut self,
+        pass: &mut Pass<'_>,
+        verb: Verb,
+        spec: &'static CommandSpec,
+        it: Command<'_>,
+    ) -> Admitted {
         let Some(session) = self.session(pass.id) else {
             return Admitted::Next;
         };
         match (verb, &session.transaction) {
             (Verb::Multi, Some(_)) => self.answer(pass, b"-ERR MULTI calls can not be nested\r\n"),
             (Verb::Multi, None) => {
-                session.transaction = Some(Box::default());
+                let watched = session.pinned.as_ref().and_then(|it| it.watch);
+                session.transaction = Some(Box::new(Transaction {
+                    shard: watched.map(|watch| watch.shard),
+                    ..Transaction::default()
+                }));
                 self.answer(pass, b"+OK\r\n")
             }
             (Verb::Discard, None) => self.answer(pass, b"-ERR DISCARD without MULTI\r\n"),
+            (Verb::Watch, Some(_)) => {
+                self.answer(pass, b"-ERR WATCH inside MULTI is not allowed\r\n")
+            }
+            (Verb::Watch, None) => self.watch(pass, spec, it),
             (Verb::Discard, Some(_)) => {
                 session.transaction = None;
+                self.end_watch(pass.id, pass.now);
                 self.answer(pass, b"+OK\r\n")
             }
             (Verb::Exec, None) => self.answer(pass, b"-ERR EXEC without MULTI\r\n"),
             (Verb::Exec, Some(transaction)) if transaction.broken => {
                 session.transaction = None;
+                self.end_watch(pass.id, pass.now);
                 self.answer(pass, texts::EXECABORT)
             }
-            (Verb::Exec, Some(transaction)) if transaction.commands == 0 => {
-                session.transaction = None;
-                self.answer(pass, b"*0\r\n")
-            }
             (Verb::Exec, Some(transaction)) => {
-                let shard = transaction.shard.unwrap_or_default();
-                self.exec(pass, shard)
+                let (commands, shard) = (transaction.commands, transaction.shard);
+                if let Some(admitted) = self.exec_watched(pass) {
+                    return admitted;
+                }
+                if commands == 0 {
+                    self.take_transaction(pass.id);
+                    return self.answer(pass, b"*0\r\n");
+                }
+                self.exec(pass, shard.unwrap_or_default())
             }
         }
     }
@@ -95,7 +114,10 @@ impl Worker {
             )
         };
         let shard = match spec.class {
-            Class::Forward | Class::Split(_) | Class::Refuse(RefuseReason::Blocking) => {
+            Class::Forward
+            | Class::Split(_)
+            | Class::Block
+            | Class::Refuse(RefuseReason::Blocking) => {
                 match self.shard_of_keys(pass, spec, it.args) {
                     Ok(shard) => shard,
                     Err(text) => return self.refuse(pass, &text),

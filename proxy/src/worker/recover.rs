@@ -115,12 +115,18 @@ impl Worker {
         for waiter in &lane.waiters {
             self.wake(*waiter);
         }
-        let mut seen: Vec<SessionId> = lane.in_flight.iter().map(|entry| entry.session).collect();
+        if lane.owner.is_some() {
+            self.own_lane_lost(id, &lane, &excuse, now);
+            return self.empty_room(lane.key.pool, lane.key.shard, now);
+        }
+        let clients = lane.in_flight.iter().filter(|it| !it.expect.is_ours());
+        let mut seen: Vec<SessionId> = clients.map(|entry| entry.session).collect();
         let mut first_of = std::collections::HashSet::new();
         seen.retain(|session| first_of.insert(*session));
         for session in seen {
             self.lane_lost_for(&lane, id, session, &excuse, now);
         }
+        self.unblockings_lost(&lane, now);
     }
 
     fn lane_lost_for(
@@ -435,14 +441,12 @@ impl Worker {
 
     /// Lanes whose time has come: to be dialled, to be given up, to be closed because nobody needs them.
     pub(super) fn check_lanes(&mut self, now: Tick) {
+        let is_due = |lane: &Lane| self.lane_deadline(lane).is_some_and(|at| at <= now);
         let due: Vec<LaneId> = self
-            .lanes
+            .shared_lanes
             .iter()
-            .filter(|(_, _, lane)| {
-                self.lane_deadline(lane)
-                    .is_some_and(|deadline| deadline <= now)
-            })
-            .map(|(index, generation, _)| LaneId { index, generation })
+            .filter(|id| self.lanes.find(id.index, id.generation).is_some_and(is_due))
+            .copied()
             .collect();
         for id in due {
             let Some(lane) = self.lanes.find(id.index, id.generation) else {
@@ -495,8 +499,11 @@ impl Worker {
         }
     }
 
-    fn remove_lane(&mut self, id: LaneId) -> Option<Lane> {
+    pub(super) fn remove_lane(&mut self, id: LaneId) -> Option<Lane> {
         let lane = self.lanes.remove(id.index, id.generation)?;
+        if lane.owner.is_none() || lane.retired {
+            self.shared_lanes.retain(|other| *other != id);
+        }
         if let Some(shard) = self.shard_mut(lane.key.pool, lane.key.shard) {
             shard.lanes.retain(|other| *other != id);
             shard.old_lanes.retain(|other| *other != id);
@@ -504,7 +511,7 @@ impl Worker {
         Some(lane)
     }
 
-    fn gate_is_open(&self, pool: PoolIndex, shard: ShardIndex) -> bool {
+    pub(super) fn gate_is_open(&self, pool: PoolIndex, shard: ShardIndex) -> bool {
         self.pools
             .get(usize::from(pool.0))
             .and_then(|pool| pool.shards.get(usize::from(shard.0)))
@@ -546,12 +553,16 @@ fn pieces_of(lane: &Lane, session: SessionId) -> Vec<(Piece, u64)> {
     for entry in lane
         .in_flight
         .iter()
-        .filter(|entry| entry.session == session)
+        .filter(|entry| entry.session == session && !entry.expect.is_ours())
     {
         let bytes = lane.bytes(entry.start, entry.end);
         let part = match entry.expect {
             Expect::Part(part) => Some(part),
-            Expect::Plain | Expect::Unit { .. } => None,
+            Expect::Plain
+            | Expect::Unit { .. }
+            | Expect::Own
+            | Expect::Unblock
+            | Expect::Unwatch => None,
         };
         let piece =
             |frame: &[u8], replies: u32, left: u32, refused_inside: bool, effect: Effect| Piece {

@@ -11,7 +11,7 @@ use super::dirty::{CloseReason, LaneLoss};
 use super::ids::{LaneId, SessionId, Tick};
 use super::order::{Ack, GateError};
 use super::session::Stop;
-use super::{Pool, Shard, Worker};
+use super::{Pool, Shard, Worker, texts};
 use crate::route::{PoolIndex, RouteTable, ShardIndex};
 
 type Place = (PoolIndex, ShardIndex);
@@ -65,6 +65,7 @@ impl Worker {
                     && shard.backend_url != it.gate.url
                 {
                     it.gate.url.clone_from(&shard.backend_url);
+                    it.address += 1;
                     let lanes = std::mem::take(&mut it.lanes);
                     it.old_lanes.extend(lanes);
                 }
@@ -96,8 +97,12 @@ impl Worker {
             .iter()
             .filter_map(|place| places.get(place).copied())
             .collect();
-        self.move_sessions(&pools, &places, unchanged);
+        let homeless = self.move_sessions(&pools, &places, unchanged);
         self.move_lanes(&places, now);
+        for id in homeless {
+            self.cut_session(id, CloseReason::PoolRemoved);
+        }
+        self.end_removed_errands(now);
         // What waited for a shard that is gone has nowhere to go, and says so.
         self.check_retries(now);
     }
@@ -107,11 +112,22 @@ impl Worker {
         pools: &HashMap<PoolIndex, PoolIndex>,
         places: &HashMap<Place, Place>,
         unchanged: bool,
-    ) {
+    ) -> Vec<SessionId> {
         let (mut homeless, mut woken) = (Vec::new(), Vec::new());
         for (index, generation, session) in self.sessions.iter_mut() {
             let id = SessionId { index, generation };
             let before = session.pool;
+            if let Some(pinned) = &mut session.pinned {
+                let shard = pinned.errand.as_mut().map(|errand| &mut errand.shard);
+                if let Some(shard) = shard {
+                    *shard = places.get(&(before, *shard)).map_or(NOWHERE.1, |it| it.1);
+                }
+                if let Some(watch) = &mut pinned.watch {
+                    let place = places.get(&(before, watch.shard));
+                    watch.broken |= place.is_none();
+                    watch.shard = place.map_or(NOWHERE.1, |it| it.1);
+                }
+            }
             let Some(pool) = pools.get(&before) else {
                 session.stop = Stop::No;
                 homeless.push(id);
@@ -141,8 +157,22 @@ impl Worker {
             }
         }
         self.ready.extend(woken);
-        for id in homeless {
-            self.cut_session(id, CloseReason::PoolRemoved);
+        homeless
+    }
+
+    /// Commands for lanes of sessions' own whose shard is gone, and that no server has.
+    fn end_removed_errands(&mut self, now: Tick) {
+        let lost: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, _, session)| {
+                let errand = session.pinned.as_ref().and_then(|it| it.errand.as_ref());
+                errand.is_some_and(|errand| errand.shard == NOWHERE.1)
+            })
+            .map(|(index, generation, _)| SessionId { index, generation })
+            .collect();
+        for id in lost {
+            self.answer_errand(id, texts::NOT_EXECUTED_REMOVED, now);
         }
     }
 

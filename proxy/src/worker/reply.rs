@@ -221,6 +221,10 @@ impl Worker {
         is_error: bool,
         now: Tick,
     ) {
+        let own = |lane: &super::Lane| lane.owner.is_some();
+        if entry.expect.is_ours() || self.lanes.find(id.index, id.generation).is_some_and(own) {
+            return self.take_own(id, &entry, reply, is_error, now);
+        }
         if is_error && !matches!(self.way(id, &entry), Way::Recovering) && self.is_last(&entry) {
             self.begin_recovery(id, &entry, reply, now);
         }
@@ -250,6 +254,9 @@ impl Worker {
         match entry.expect {
             Expect::Part(part) => session.deliver_part(entry.run, part, reply),
             Expect::Plain | Expect::Unit { .. } => session.deliver(entry.run, reply, 1),
+            Expect::Own | Expect::Unblock | Expect::Unwatch => {
+                debug_assert!(false, "taken above");
+            }
         }
         self.progressed(entry.session);
     }
@@ -257,13 +264,20 @@ impl Worker {
     /// Whether the next reply is one that the client would see.
     fn is_last(&self, entry: &InFlight) -> bool {
         match entry.expect {
-            Expect::Plain | Expect::Part(_) => true,
-            Expect::Unit { .. } => entry.left == 1,
+            Expect::Plain | Expect::Part(_) | Expect::Own => true,
+            Expect::Unit { .. } | Expect::Unblock | Expect::Unwatch => entry.left == 1,
         }
     }
 
     /// Replies have come for the front entry.
-    fn account(&mut self, id: LaneId, entry: &InFlight, count: u32, errors: u64, now: Tick) {
+    pub(super) fn account(
+        &mut self,
+        id: LaneId,
+        entry: &InFlight,
+        count: u32,
+        errors: u64,
+        now: Tick,
+    ) {
         let Some(lane) = self.lanes.find_mut(id.index, id.generation) else {
             return;
         };
@@ -292,7 +306,7 @@ impl Worker {
     }
 
     /// Commands of this entry have their final replies.
-    fn record(&mut self, id: LaneId, entry: &InFlight, count: u32, now: Tick) {
+    pub(super) fn record(&mut self, id: LaneId, entry: &InFlight, count: u32, now: Tick) {
         let Some(key) = self
             .lanes
             .find(id.index, id.generation)
@@ -307,7 +321,7 @@ impl Worker {
         }
     }
 
-    fn mark_refused_unit(&mut self, id: LaneId) {
+    pub(super) fn mark_refused_unit(&mut self, id: LaneId) {
         if let Some(lane) = self.lanes.find_mut(id.index, id.generation)
             && let Some(front) = lane.in_flight.front_mut()
         {

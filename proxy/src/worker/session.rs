@@ -16,6 +16,7 @@ use understudy_resp::scan::RequestScanner;
 
 use super::dirty::CloseReason;
 use super::ids::Tick;
+use super::pinned::Pinned;
 use super::recovery::Recovery;
 use super::run::{Run, RunKind};
 use super::transaction::Transaction;
@@ -39,6 +40,8 @@ pub(super) enum Stop {
     Output,
     /// It waits for too many replies.
     Commands,
+    /// A command on its own lane is not answered.
+    Errand,
 }
 
 impl Stop {
@@ -52,6 +55,7 @@ impl Stop {
             Stop::Lane => "lane",
             Stop::Output => "output",
             Stop::Commands => "commands",
+            Stop::Errand => "own lane",
         }
     }
 }
@@ -110,6 +114,7 @@ pub(super) struct Session {
     pub(super) listed: bool,
 
     pub(super) transaction: Option<Box<Transaction>>,
+    pub(super) pinned: Option<Box<Pinned>>,
     pub(super) recoveries: Vec<Recovery>,
     /// In the list of sessions whose recoveries wait.
     pub(super) retry_listed: bool,
@@ -156,11 +161,17 @@ impl Session {
             written: 0,
             listed: false,
             transaction: None,
+            pinned: None,
             recoveries: Vec::new(),
             retry_listed: false,
             remembered: None,
             stamp: 0,
         }
+    }
+
+    /// Keys are watched on its own lane, which speaks one protocol and has one db selected.
+    pub(super) fn watches(&self) -> bool {
+        self.pinned.as_ref().is_some_and(|it| it.watch.is_some())
     }
 
     /// Bytes that the client has not taken.

@@ -19,6 +19,9 @@ pub(super) const NOAUTH: &[u8] = b"-NOAUTH Authentication required.\r\n";
 /// Wrong user or password.
 pub(super) const WRONGPASS: &[u8] =
     b"-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+/// SELECT or HELLO while keys are watched, without `-` and line end.
+pub(super) const CHANGE_WHILE_WATCHING: &str =
+    "ERR understudy does not carry another database or protocol between WATCH and EXEC";
 /// A transaction with an error in its queue.
 pub(super) const EXECABORT: &[u8] =
     b"-EXECABORT Transaction discarded because of previous errors.\r\n";

@@ -15,6 +15,9 @@ pub enum Class {
     Transaction(Transaction),
     /// Scripts and functions: their key count is an argument and may be 0. With keys as `Forward`, without as `FirstShard`.
     Keyless,
+    /// May block: goes to the one shard of its keys by a connection of its session's own. Inside MULTI it does not block, and
+    /// goes as `Forward`. XREAD and XREADGROUP are `Forward`: they block only with BLOCK, which `is_blocking` tells.
+    Block,
     /// Names no key, and any shard can answer: the first one is asked. INFO, TIME, ROLE, FUNCTION LIST and the like.
     FirstShard,
     /// Is refused by name; the connection lives on.
@@ -38,7 +41,7 @@ pub enum Local {
     Quit,
     /// RESET: everything as after connecting.
     Reset,
-    /// UNWATCH. Nothing can be watched yet, so `+OK` is the whole truth.
+    /// UNWATCH: `+OK`; what the session watches on its own connection is forgotten there.
     Unwatch,
     /// READONLY of cluster clients.
     ReadOnly,
@@ -102,7 +105,7 @@ pub enum Broadcast {
     AnyValue,
 }
 
-/// The commands around a transaction. WATCH is refused until a session can have a connection of its own.
+/// The commands around a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transaction {
     /// MULTI.
@@ -111,17 +114,17 @@ pub enum Transaction {
     Exec,
     /// DISCARD.
     Discard,
+    /// WATCH: its state lives in one connection, so its session gets one of its own.
+    Watch,
 }
 
 /// Why a command is refused: what is missing, or why it has no place behind a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RefuseReason {
-    /// It may block, and a shared lane must not. Needs a connection of its own.
+    /// WAIT and WAITAOF: they speak of the writes of one connection, and lanes are shared.
     Blocking,
     /// It subscribes, or asks who does. Needs connections for subscribers.
     PubSub,
-    /// WATCH: its state lives in one connection.
-    Watch,
     /// MONITOR: an endless reply.
     Monitor,
     /// CLIENT TRACKING and what belongs to it: invalidations are pushed to one connection.
@@ -144,10 +147,9 @@ pub enum RefuseReason {
 
 impl RefuseReason {
     /// Every reason, in order of declaration.
-    pub const ALL: [RefuseReason; 12] = [
+    pub const ALL: [RefuseReason; 11] = [
         RefuseReason::Blocking,
         RefuseReason::PubSub,
-        RefuseReason::Watch,
         RefuseReason::Monitor,
         RefuseReason::Tracking,
         RefuseReason::ReplyMode,
@@ -165,7 +167,6 @@ impl RefuseReason {
         match self {
             RefuseReason::Blocking => "blocking",
             RefuseReason::PubSub => "pubsub",
-            RefuseReason::Watch => "watch",
             RefuseReason::Monitor => "monitor",
             RefuseReason::Tracking => "tracking",
             RefuseReason::ReplyMode => "reply_mode",
@@ -182,9 +183,10 @@ impl RefuseReason {
     #[must_use]
     pub const fn missing(self) -> &'static str {
         match self {
-            RefuseReason::Blocking => "a command that blocks needs a connection of its own",
+            RefuseReason::Blocking => {
+                "it speaks of the writes of one connection, and writes share theirs"
+            }
             RefuseReason::PubSub => "a subscriber needs a connection of its own",
-            RefuseReason::Watch => "watched keys need a connection of their own",
             RefuseReason::Monitor => "it needs a connection of its own",
             RefuseReason::Tracking => "client-side caching needs a connection of its own",
             RefuseReason::ReplyMode => "replies of a shared connection cannot be switched off",
@@ -203,7 +205,6 @@ impl RefuseReason {
         let yet = match self {
             RefuseReason::Blocking
             | RefuseReason::PubSub
-            | RefuseReason::Watch
             | RefuseReason::Monitor
             | RefuseReason::Tracking => " yet",
             RefuseReason::ReplyMode

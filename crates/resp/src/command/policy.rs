@@ -8,7 +8,7 @@ use Broadcast::{AllOk, AnyValue, Concat, EachMinimum, FirstReply, Scan};
 use Class::{FirstShard, Forward, Keyless};
 use RefuseReason::{
     Admin, Blocking, Clients, Cluster, CrossProtocol, Monitor, PubSub, Replication, ReplyMode,
-    Tracking, Unrouted, Watch,
+    Tracking, Unrouted,
 };
 
 /// The exceptions, sorted by name: looked up by halving, while the table is compiled.
@@ -113,7 +113,7 @@ pub(super) const ROWS: &[(&str, Class)] = &[
     ("touch",                      Class::Split(Split::Sum)),
     ("unlink",                     Class::Split(Split::Sum)),
     ("unwatch",                    Class::Local(Local::Unwatch)),
-    ("watch",                      Class::Refuse(Watch)),
+    ("watch",                      Class::Transaction(Transaction::Watch)),
     ("xread",                      Forward),
     ("xreadgroup",                 Forward),
 ];
@@ -130,7 +130,11 @@ pub(super) const fn class_of(name: &str, flags: Flags, keys: &[KeySpec]) -> Clas
     } else if starts_with(name, b"cluster") {
         Class::Refuse(Cluster)
     } else if flags.contains(Flags::BLOCKING) {
-        Class::Refuse(Blocking)
+        if keys.is_empty() {
+            Class::Refuse(Blocking)
+        } else {
+            Class::Block
+        }
     } else if flags.contains(Flags::PUBSUB) {
         Class::Refuse(PubSub)
     } else if flags.contains(Flags::ADMIN) {
@@ -180,7 +184,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::super::{all, is_write};
-    use super::{Class, ROWS, RefuseReason};
+    use super::{Class, ROWS, Transaction};
     use crate::command::CommandSpec;
 
     fn every_spec() -> impl Iterator<Item = &'static CommandSpec> {
@@ -212,10 +216,13 @@ mod tests {
         for spec in every_spec().filter(|spec| !spec.keys.is_empty()) {
             let carried = matches!(
                 spec.class,
-                Class::Forward | Class::Split(_) | Class::Keyless
+                Class::Forward
+                    | Class::Split(_)
+                    | Class::Keyless
+                    | Class::Block
+                    | Class::Transaction(Transaction::Watch)
             );
             let refused = match spec.class {
-                Class::Refuse(RefuseReason::Blocking | RefuseReason::Watch) => true,
                 // Sharded channels; a cluster's RESTORE and SCAN; a debugging aid.
                 Class::Refuse(_) => matches!(
                     spec.name,

@@ -689,7 +689,9 @@ impl World {
             writable: false,
         };
         self.links.insert((worker, dial.lane), link);
-        self.call(worker, |worker, now| worker.lane_opened(dial.lane, now));
+        self.call(worker, |worker, now| {
+            worker.lane_opened(dial.lane, None, now)
+        });
     }
 
     fn pass_time(&mut self) {

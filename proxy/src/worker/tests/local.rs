@@ -132,13 +132,11 @@ fn quit_answers_and_closes() {
 fn what_is_not_carried_is_refused_by_name_and_the_connection_lives() {
     let mut bench = Bench::new(1);
     for line in [
-        "BLPOP a 0",
+        "WAIT 1 0",
         "SUBSCRIBE c",
-        "WATCH a",
         "MONITOR",
         "CLIENT TRACKING on",
         "CLIENT REPLY off",
-        "XREAD BLOCK 0 STREAMS a 0",
     ] {
         bench.say(line);
         let name = line.split(' ').next().unwrap().to_lowercase();

@@ -6,6 +6,7 @@ mod gates;
 mod lanes;
 mod limits;
 mod local;
+mod pinned;
 mod reload;
 mod routing;
 
@@ -161,7 +162,7 @@ impl Bench {
     /// Opens the lane that was dialled last.
     fn open(&mut self) -> LaneId {
         let dial = self.dials.pop().expect("a lane was dialled");
-        self.worker.lane_opened(dial.lane, self.now);
+        self.worker.lane_opened(dial.lane, Some(9), self.now);
         self.gather();
         dial.lane
     }
