@@ -85,8 +85,7 @@ fn names(shell: &Shell, wanted: &Dial) -> Option<(String, String)> {
 
 /// Moves bytes until the connection ends; answers why.
 async fn converse(shell: &Rc<Shell>, lane: &Rc<Lane>) -> String {
-    shell.queue_lane(lane);
-    shell.flush.raise();
+    // What it has to write is queued already, in the core's order: clients that block are served in the order of their lanes.
     loop {
         match lane.wire.event().await {
             Event::Ended => return "we closed it".to_owned(),

@@ -13,6 +13,7 @@ mod gate;
 mod operations;
 mod order;
 mod passing;
+mod pinned;
 mod restart;
 mod stage;
 mod transports;
