@@ -5,13 +5,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use std::time::Duration;
+
 use understudy_resp::encode;
 use understudy_resp::scan::{ReplyScanner, ScanLimits};
 
 use super::rng::Rng;
-use super::server::{Key, Value};
-use crate::worker::SessionId;
+use super::server::{Key, Server, Value};
 use crate::worker::sha1::sha1_hex;
+use crate::worker::{SessionId, Tick};
 
 pub(super) const SCRIPT: &str = "return redis.call('RPUSH', KEYS[1], ARGV[1])";
 
@@ -39,6 +41,12 @@ enum Sent {
     Push(Key, String),
     Incr(Key),
     Exec(Key, String, Key),
+    Enqueue(String),
+    /// From when on nothing is an answer; `None`: never.
+    Pop(Option<Tick>),
+    Watch,
+    WatchedGet,
+    WatchedExec(String),
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +76,14 @@ pub(super) struct Client {
     /// Tokens pushed to each list, in the order they were sent.
     pushes: BTreeMap<Key, Vec<String>>,
     pub(super) fates: BTreeMap<String, Fate>,
+    /// Tokens pushed to queues, tokens popped from them, and pops that may have taken one.
+    pub(super) enqueued: Vec<String>,
+    pub(super) popped: Vec<String>,
+    pub(super) lost_pops: usize,
+    /// What the last read behind WATCH gave; `None`: it or WATCH failed.
+    watched: Option<Option<String>>,
+    pub(super) committed: u64,
+    pub(super) now: Tick,
     pub(super) answered: u64,
     pub(super) errors: u64,
 }
@@ -90,6 +106,12 @@ impl Client {
             counts: BTreeMap::new(),
             pushes: BTreeMap::new(),
             fates: BTreeMap::new(),
+            enqueued: Vec::new(),
+            popped: Vec::new(),
+            lost_pops: 0,
+            watched: None,
+            committed: 0,
+            now: Tick(0),
             answered: 0,
             errors: 0,
         }
@@ -111,7 +133,7 @@ impl Client {
                 format!("c{}:text{}", client.number, rng.below(4)),
             )
         };
-        match rng.below(24) {
+        match rng.below(28) {
             0..5 => {
                 let (key, token) = (text_key(rng, self), self.token());
                 self.send(
@@ -188,6 +210,33 @@ impl Client {
             }
             22 if rng.chance(30) => self.send(&["HELLO", "3"], Sent::Hello),
             22 => self.send(&["DBSIZE"], Sent::AnyInteger),
+            23..25 => {
+                let (queue, token) = (format!("queue{}", rng.below(3)), self.token());
+                self.enqueued.push(token.clone());
+                self.send(&["RPUSH", &queue, &token], Sent::Enqueue(token.clone()));
+            }
+            25 => {
+                let (queue, ms) = (format!("queue{}", rng.below(3)), rng.below(90) as u64);
+                let timeout = if ms < 10 { 0 } else { ms };
+                let ends = (timeout > 0).then(|| self.now.after(Duration::from_millis(timeout)));
+                let seconds = format!("{}.{:03}", timeout / 1_000, timeout % 1_000);
+                self.send(&["BLPOP", &queue, &seconds], Sent::Pop(ends));
+            }
+            26 => {
+                let (key, token) = (format!("watched{}", rng.below(3)), self.token());
+                self.send(&["WATCH", &key], Sent::Watch);
+                self.send(&["GET", &key], Sent::WatchedGet);
+                if rng.chance(15) {
+                    return self.send(&["UNWATCH"], Sent::Fixed(b"+OK\r\n"));
+                }
+                self.send(&["MULTI"], Sent::Fixed(b"+OK\r\n"));
+                if rng.chance(15) {
+                    return self.send(&["DISCARD"], Sent::Fixed(b"+OK\r\n"));
+                }
+                self.send(&["GET", &key], Sent::Fixed(b"+QUEUED\r\n"));
+                self.send(&["SET", &key, &token], Sent::Fixed(b"+QUEUED\r\n"));
+                self.send(&["EXEC"], Sent::WatchedExec(token.clone()));
+            }
             _ => self.send(&["NONSENSE", "x"], Sent::UnknownCommand),
         }
     }
@@ -275,6 +324,7 @@ impl Client {
                     "-LOADING",
                     "-NOSCRIPT",
                     "-EXECABORT",
+                    "-UNBLOCKED",
                 ];
                 assert!(
                     known.iter().any(|start| shown.starts_with(start)),
@@ -292,6 +342,18 @@ impl Client {
         self.errors += u64::from(fate != Fate::Acknowledged && !cold_script);
         if fate == Fate::Acknowledged {
             self.check_answer(&sent, reply);
+        }
+        match &sent {
+            Sent::WatchedGet if fate == Fate::Acknowledged && self.watched.is_some() => {
+                self.watched = Some(text(reply));
+            }
+            Sent::Watch if fate == Fate::Acknowledged => self.watched = Some(None),
+            Sent::Watch | Sent::WatchedGet => self.watched = None,
+            _ => {}
+        }
+        let null = matches!(reply, b"*-1\r\n" | b"_\r\n");
+        if matches!(sent, Sent::WatchedExec(_)) && null {
+            return self.settle(sent, Fate::NotExecuted);
         }
         self.settle(sent, fate);
     }
@@ -335,6 +397,28 @@ impl Client {
                 let (length, number) = (numbers.next().unwrap(), numbers.next().unwrap());
                 self.check_length(list, token, length);
                 self.check_count(count, number);
+            }
+            Sent::Enqueue(_) => assert!(integer(reply) >= 1, "{shown}"),
+            Sent::Pop(ends) if matches!(reply, b"*-1\r\n" | b"_\r\n") => assert!(
+                // A client that half-closed does not wait.
+                self.half_closed || ends.is_some_and(|ends| ends <= self.now),
+                "nothing at {:?}, before {ends:?}",
+                self.now
+            ),
+            Sent::Pop(_) => {
+                let token = shown.split("\r\n").nth(4).expect("a key and a token");
+                self.popped.push(token.to_owned());
+            }
+            Sent::Watch => assert_eq!(shown, "+OK\r\n"),
+            Sent::WatchedGet => {}
+            Sent::WatchedExec(_) if matches!(reply, b"*-1\r\n" | b"_\r\n") => {}
+            Sent::WatchedExec(_) => {
+                let inner = reply.strip_prefix(b"*2\r\n").expect("two replies");
+                let inner = inner.strip_suffix(b"+OK\r\n").expect("SET ran");
+                if let Some(outer) = &self.watched {
+                    assert_eq!(&text(inner), outer, "a key changed and EXEC did not see it");
+                    self.committed += 1;
+                }
             }
             Sent::UnknownCommand => unreachable!("checked before"),
         }
@@ -406,6 +490,10 @@ impl Client {
             Sent::Push(_, token) => {
                 self.fates.insert(token, fate);
             }
+            Sent::Enqueue(token) | Sent::WatchedExec(token) => {
+                self.fates.insert(token, fate);
+            }
+            Sent::Pop(_) => self.lost_pops += usize::from(fate != Fate::Acknowledged),
             Sent::Incr(key) => self.count(key, fate),
             Sent::Exec(_, token, count) => {
                 self.fates.insert(token, fate);
@@ -416,9 +504,61 @@ impl Client {
             | Sent::AnyInteger
             | Sent::UnknownCommand
             | Sent::Hello
+            | Sent::Watch
+            | Sent::WatchedGet
             | Sent::Get(_)
             | Sent::Mget(_) => {}
         }
+    }
+
+    /// Front command is one that may block.
+    pub(super) fn may_be_blocked(&self) -> bool {
+        matches!(self.expected.front(), Some(Sent::Pop(_)))
+    }
+
+    /// At the end: queues gave each token once, and watched writes ran when and only when they were said to.
+    pub(super) fn audit_tokens(clients: &[Client], servers: &[&Server]) {
+        let ran = |token: &String| {
+            servers
+                .iter()
+                .any(|server| server.executed.contains_key(token))
+        };
+        let there = |token: &String| {
+            servers.iter().any(|server| {
+                let mut lists = server
+                    .data
+                    .iter()
+                    .filter(|(key, _)| key.1.starts_with("queue"));
+                server.popped.contains(token)
+                    || lists.any(
+                        |(_, value)| matches!(value, Value::List(list) if list.contains(token)),
+                    )
+            })
+        };
+        for client in clients {
+            for (token, fate) in &client.fates {
+                match fate {
+                    Fate::Acknowledged => {}
+                    Fate::NotExecuted => assert!(!ran(token), "{token} ran, and was said not to"),
+                    Fate::Unknown => {}
+                }
+            }
+            for token in &client.enqueued {
+                if client.fates.get(token) == Some(&Fate::Acknowledged) {
+                    assert!(there(token), "{token} was acknowledged and is lost");
+                }
+            }
+        }
+        let given: Vec<&String> = clients.iter().flat_map(|client| &client.popped).collect();
+        let once: std::collections::BTreeSet<&String> = given.iter().copied().collect();
+        assert_eq!(given.len(), once.len(), "a token was given twice");
+        let popped: usize = servers.iter().map(|server| server.popped.len()).sum();
+        let lost: usize = clients.iter().map(|client| client.lost_pops).sum();
+        assert!(
+            popped - given.len() <= lost,
+            "{popped} popped, {} given, {lost} may be lost",
+            given.len()
+        );
     }
 
     fn may_be(&mut self, key: Key, value: Option<String>, fate: Fate) {

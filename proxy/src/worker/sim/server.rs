@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::time::Duration;
+
 use understudy_resp::Protocol;
 use understudy_resp::encode;
 use understudy_resp::scan::{RequestScanner, Scan, ScanLimits};
 
+use crate::worker::Tick;
 use crate::worker::sha1::sha1_hex;
 
 pub(super) type Key = (u32, String);
@@ -33,6 +36,24 @@ pub(super) struct Server {
     pub(super) down: bool,
     /// How often each write's token was executed, over all epochs of the shard.
     pub(super) executed: BTreeMap<String, u32>,
+    /// Tokens that were popped.
+    pub(super) popped: BTreeSet<String>,
+    /// How often each key was written.
+    versions: BTreeMap<Key, u64>,
+    /// Blocked connections, first come first.
+    pub(super) waiters: Vec<Waiter>,
+    /// Replies to connections that were blocked.
+    pub(super) served: Vec<(u64, Vec<u8>)>,
+    extras: u64,
+}
+
+/// A connection that waits for an element.
+#[derive(Clone, Debug)]
+pub(super) struct Waiter {
+    pub(super) connection: u64,
+    pub(super) key: Key,
+    protocol: Protocol,
+    until: Option<Tick>,
 }
 
 /// The server's side of a connection.
@@ -40,39 +61,49 @@ pub(super) struct Server {
 pub(super) struct Connection {
     pub(super) db: u32,
     pub(super) protocol: Protocol,
+    pub(super) id: u64,
+    /// Waits for an element; what it sends is not read before.
+    pub(super) blocked: bool,
+    watched: Vec<(Key, u64)>,
     input: Vec<u8>,
     multi: Option<(Vec<Vec<String>>, bool)>,
 }
 
 impl Connection {
-    pub(super) fn new(db: u32, protocol: Protocol) -> Connection {
+    pub(super) fn new(id: u64, db: u32, protocol: Protocol) -> Connection {
         Connection {
             db,
             protocol,
+            id,
+            blocked: false,
+            watched: Vec::new(),
             input: Vec::new(),
             multi: None,
         }
     }
 
-    /// Commands that are whole by now.
-    pub(super) fn receive(&mut self, bytes: &[u8]) -> Vec<Vec<String>> {
+    pub(super) fn receive(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
-        let mut found = Vec::new();
-        loop {
+    }
+
+    /// The next command that is whole by now.
+    pub(super) fn next(&mut self) -> Option<Vec<String>> {
+        {
             let mut scanner = RequestScanner::new();
             let Scan::Complete { len } = scanner
                 .scan(&self.input, &ScanLimits::default())
                 .expect("the worker sends RESP")
             else {
-                return found;
+                return None;
             };
             assert!(
                 !scanner.is_inline() && !scanner.args().is_empty(),
                 "the worker sends whole multibulk commands"
             );
             let text = |at| String::from_utf8(scanner.arg(&self.input, at).to_vec()).unwrap();
-            found.push((0..scanner.args().len()).map(text).collect());
+            let found = (0..scanner.args().len()).map(text).collect();
             self.input.drain(..len);
+            Some(found)
         }
     }
 }
@@ -85,6 +116,11 @@ impl Server {
             mode: Mode::Normal,
             down: false,
             executed: BTreeMap::new(),
+            popped: BTreeSet::new(),
+            versions: BTreeMap::new(),
+            waiters: Vec::new(),
+            served: Vec::new(),
+            extras: 0,
         }
     }
 
@@ -93,6 +129,7 @@ impl Server {
         &mut self,
         connection: &mut Connection,
         args: &[String],
+        now: Tick,
     ) -> (Vec<u8>, bool) {
         let name = args[0].to_ascii_uppercase();
         let mut out = Vec::new();
@@ -104,6 +141,7 @@ impl Server {
             }
             ("EXEC", multi) => {
                 let (commands, broken) = multi.take().expect("EXEC comes with its MULTI");
+                let watched = std::mem::take(&mut connection.watched);
                 if broken {
                     encode::error(
                         &mut out,
@@ -116,6 +154,11 @@ impl Server {
                         &mut out,
                         &format!("EXECABORT Transaction discarded because of: {text}"),
                     );
+                    return (out, false);
+                }
+                let changed = |(key, version): &(Key, u64)| self.version(key) != *version;
+                if watched.iter().any(changed) {
+                    encode::null_array(&mut out, connection.protocol);
                     return (out, false);
                 }
                 encode::array_header(&mut out, commands.len());
@@ -141,6 +184,32 @@ impl Server {
                 }
                 (out, false)
             }
+            ("WATCH", None) => {
+                let key = (connection.db, args[1].clone());
+                let version = self.version(&key);
+                connection.watched.push((key, version));
+                encode::ok(&mut out);
+                (out, true)
+            }
+            ("UNWATCH", None) => {
+                connection.watched.clear();
+                encode::ok(&mut out);
+                (out, false)
+            }
+            ("BLPOP", None) if self.refusal(args).is_none() => {
+                let key = (connection.db, args[1].clone());
+                let seconds: f64 = args[2].parse().unwrap();
+                let wait = Duration::from_secs_f64(seconds);
+                connection.blocked = true;
+                self.waiters.push(Waiter {
+                    connection: connection.id,
+                    key: key.clone(),
+                    protocol: connection.protocol,
+                    until: (seconds > 0.0).then(|| now.after(wait)),
+                });
+                self.serve_waiters(&key);
+                (out, true)
+            }
             (_, None) => match self.refusal(args) {
                 Some(text) => {
                     encode::error(&mut out, text);
@@ -158,7 +227,7 @@ impl Server {
     fn refusal(&self, args: &[String]) -> Option<&'static str> {
         let read = matches!(
             args[0].to_ascii_uppercase().as_str(),
-            "GET" | "MGET" | "DBSIZE" | "SCAN"
+            "GET" | "MGET" | "DBSIZE" | "SCAN" | "PFCOUNT" | "CLIENT"
         );
         match self.mode {
             Mode::Normal => None,
@@ -173,6 +242,7 @@ impl Server {
         match args[0].to_ascii_uppercase().as_str() {
             "SET" => {
                 self.ran(&args[2]);
+                *self.versions.entry(key(1)).or_default() += 1;
                 self.data.insert(key(1), Value::Text(args[2].clone()));
                 encode::ok(out);
             }
@@ -202,13 +272,23 @@ impl Server {
                 *number += 1;
                 encode::integer(out, *number);
             }
-            "RPUSH" => self.push(key(1), &args[2], out),
+            "PFCOUNT" => encode::integer(out, 0),
+            "CLIENT" => {
+                let id: u64 = args[2].parse().unwrap();
+                let at = self.waiters.iter().position(|it| it.connection == id);
+                encode::integer(out, i64::from(at.is_some()));
+                if let Some(at) = at {
+                    let waiter = self.waiters.remove(at);
+                    self.end(&waiter);
+                }
+            }
+            "RPUSH" => self.push(&key(1), &args[2], out),
             "EVAL" => {
                 self.scripts.insert(sha1_hex(args[1].as_bytes()).to_vec());
-                self.push(key(3), &args[4], out);
+                self.push(&key(3), &args[4], out);
             }
             "EVALSHA" if self.scripts.contains(args[1].as_bytes()) => {
-                self.push(key(3), &args[4], out);
+                self.push(&key(3), &args[4], out);
             }
             "EVALSHA" => encode::error(out, "NOSCRIPT No matching script. Please use EVAL."),
             "DBSIZE" => encode::integer(
@@ -222,13 +302,77 @@ impl Server {
         }
     }
 
-    fn push(&mut self, key: Key, token: &str, out: &mut Vec<u8>) {
+    fn push(&mut self, key: &Key, token: &str, out: &mut Vec<u8>) {
         self.ran(token);
-        let Value::List(list) = self.data.entry(key).or_insert(Value::List(Vec::new())) else {
+        let Value::List(list) = self
+            .data
+            .entry(key.clone())
+            .or_insert(Value::List(Vec::new()))
+        else {
             panic!("keys have one type")
         };
         list.push(token.to_owned());
         encode::integer(out, list.len() as i64);
+        self.serve_waiters(key);
+    }
+
+    /// Somebody else pushes, so that whoever waits for ever goes on.
+    pub(super) fn push_for_waiters(&mut self) {
+        if let Some(waiter) = self.waiters.first().cloned() {
+            self.extras += 1;
+            let token = format!("extra{}.{}", self.extras, waiter.key.1);
+            self.push(&waiter.key, &token, &mut Vec::new());
+        }
+    }
+
+    fn serve_waiters(&mut self, key: &Key) {
+        while let Some(at) = self.waiters.iter().position(|it| it.key == *key)
+            && let Some(Value::List(list)) = self.data.get_mut(key)
+        {
+            let token = list.remove(0);
+            if list.is_empty() {
+                self.data.remove(key);
+            }
+            assert!(
+                self.popped.insert(token.clone()),
+                "{token} was popped twice"
+            );
+            let waiter = self.waiters.remove(at);
+            let mut out = Vec::new();
+            encode::array_header(&mut out, 2);
+            encode::bulk(&mut out, key.1.as_bytes());
+            encode::bulk(&mut out, token.as_bytes());
+            self.served.push((waiter.connection, out));
+        }
+    }
+
+    /// Time passes, or the server becomes a replica.
+    pub(super) fn end_waiters(&mut self, now: Tick) {
+        let demoted = self.mode == Mode::ReadOnly;
+        for waiter in std::mem::take(&mut self.waiters) {
+            if demoted {
+                let mut out = Vec::new();
+                encode::error(
+                    &mut out,
+                    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+                );
+                self.served.push((waiter.connection, out));
+            } else if waiter.until.is_some_and(|until| until <= now) {
+                self.end(&waiter);
+            } else {
+                self.waiters.push(waiter);
+            }
+        }
+    }
+
+    fn end(&mut self, waiter: &Waiter) {
+        let mut out = Vec::new();
+        encode::null_array(&mut out, waiter.protocol);
+        self.served.push((waiter.connection, out));
+    }
+
+    fn version(&self, key: &Key) -> u64 {
+        self.versions.get(key).copied().unwrap_or_default()
     }
 
     fn get(&self, connection: &Connection, key: &Key, out: &mut Vec<u8>) {

@@ -36,6 +36,7 @@ struct Link {
     epoch: u64,
     connection: Connection,
     open: bool,
+    own: bool,
     /// Bytes on their way to the server, and on their way back.
     there: Vec<u8>,
     back: Vec<u8>,
@@ -60,6 +61,7 @@ pub(super) struct World {
     frozen: [bool; SHARDS],
     tickets: BTreeMap<u64, Ticket>,
     last_ticket: u64,
+    last_connection: u64,
     hash: DefaultHasher,
     dirty: Dirty,
     pub(super) trace: u64,
@@ -130,6 +132,7 @@ impl World {
             frozen: [false; SHARDS],
             tickets: BTreeMap::new(),
             last_ticket: 0,
+            last_connection: 0,
             hash: DefaultHasher::new(),
             dirty: Dirty::default(),
             trace: 0,
@@ -139,6 +142,12 @@ impl World {
 
     pub(super) fn resent(&self) -> u64 {
         self.counted(|counters| counters.commands_resent)
+    }
+
+    /// Blocked commands taken back for a hold, and transactions of watched keys that committed.
+    pub(super) fn parked_and_committed(&self) -> (u64, u64) {
+        let committed = self.clients.iter().map(|client| client.committed).sum();
+        (self.counted(|counters| counters.commands_parked), committed)
     }
 
     pub(super) fn unknown(&self) -> u64 {
@@ -207,6 +216,13 @@ impl World {
                 self.serve(key, usize::MAX);
                 self.deliver(key, usize::MAX);
             }
+            for shard in 0..SHARDS {
+                if !self.frozen[shard] {
+                    let server = self.servers.get_mut(&(shard, self.served[shard])).unwrap();
+                    server.push_for_waiters();
+                }
+            }
+            self.give_served();
             self.pass_time();
             self.workers.iter().for_each(Worker::check_invariants);
         }
@@ -227,6 +243,10 @@ impl World {
             data.extend(self.servers[&(shard, self.served[shard])].data.clone());
         }
         self.clients.iter().for_each(|client| client.audit(&data));
+        let servers: Vec<&Server> = (0..SHARDS)
+            .map(|shard| &self.servers[&(shard, self.served[shard])])
+            .collect();
+        Client::audit_tokens(&self.clients, &servers);
         self.switches = self.controls.iter().map(|control| control.switches).sum();
         for client in &self.clients {
             (client.answered, client.errors).hash(&mut self.hash);
@@ -295,8 +315,11 @@ impl World {
         }
         for lane in dirty.close_lanes.drain(..) {
             if let Some(link) = self.links.remove(&(worker, lane)) {
+                self.hang_up(&link);
                 assert!(
-                    self.errors_allowed() || (link.there.is_empty() && link.back.is_empty()),
+                    link.own
+                        || self.errors_allowed()
+                        || (link.there.is_empty() && link.back.is_empty()),
                     "a lane was closed that was in use"
                 );
             }
@@ -335,6 +358,7 @@ impl World {
                             (0, 0, 0),
                             "hazard 27: drained with bytes on their way"
                         );
+                        assert!(!link.connection.blocked, "drained with a client blocked");
                     }
                 }
                 if let Some(deed) = self.controls[shard].answered(worker, verb, ack) {
@@ -386,6 +410,7 @@ impl World {
             Deed::Thaw => self.frozen[shard] = false,
             Deed::Move { next_epoch } => {
                 let old = self.servers.get_mut(&(shard, self.served[shard])).unwrap();
+                assert!(old.waiters.is_empty(), "somebody waits at the old server");
                 let mut next = old.clone();
                 // Scripts are not data: the next server has never seen them, unless control taught it.
                 next.mode = Mode::Normal;
@@ -441,7 +466,9 @@ impl World {
                 worker.open_session(PoolIndex(0), format!("client {number}"), now)
             })
             .unwrap();
-        self.clients.push(Client::new(number, worker, session));
+        let mut client = Client::new(number, worker, session);
+        client.now = self.now;
+        self.clients.push(client);
     }
 
     fn some_client(&mut self) -> Option<usize> {
@@ -524,7 +551,7 @@ impl World {
                     self.clients[number].half_closed,
                     "it was closed without asking"
                 );
-                if self.serves_half_closed {
+                if self.serves_half_closed && !self.clients[number].may_be_blocked() {
                     assert_eq!(
                         self.clients[number].expects(),
                         0,
@@ -619,8 +646,12 @@ impl World {
             .servers
             .get_mut(&(link.shard, link.epoch))
             .expect("a link has a server");
-        for command in link.connection.receive(&bytes) {
-            let (reply, ran) = server.command(&mut link.connection, &command);
+        let now = self.now;
+        link.connection.receive(&bytes);
+        while !link.connection.blocked
+            && let Some(command) = link.connection.next()
+        {
+            let (reply, ran) = server.command(&mut link.connection, &command, now);
             link.back.extend_from_slice(&reply);
             if ran {
                 assert_eq!(
@@ -632,6 +663,31 @@ impl World {
                     "{command:?} ran behind prepared gates"
                 );
             }
+        }
+        self.give_served();
+    }
+
+    /// Replies of connections that were blocked go on their way.
+    fn give_served(&mut self) {
+        for ((shard, epoch), server) in &mut self.servers {
+            for (connection, reply) in server.served.drain(..) {
+                let link = self.links.values_mut().find(|link| {
+                    (link.shard, link.epoch, link.connection.id) == (*shard, *epoch, connection)
+                });
+                if let Some(link) = link {
+                    link.back.extend_from_slice(&reply);
+                    link.connection.blocked = false;
+                }
+            }
+        }
+    }
+
+    /// A connection is gone, and the server has noticed.
+    fn hang_up(&mut self, link: &Link) {
+        if let Some(server) = self.servers.get_mut(&(link.shard, link.epoch)) {
+            server
+                .waiters
+                .retain(|waiter| waiter.connection != link.connection.id);
         }
     }
 
@@ -678,24 +734,33 @@ impl World {
             });
             return;
         }
-        let connection = Connection::new(dial.db, dial.protocol);
+        self.last_connection += 1;
+        let id = self.last_connection;
+        let connection = Connection::new(id, dial.db, dial.protocol);
         let link = Link {
             shard,
             epoch: dial.backend.epoch,
             connection,
             open: true,
+            own: dial.own,
             there: Vec::new(),
             back: Vec::new(),
             writable: false,
         };
         self.links.insert((worker, dial.lane), link);
         self.call(worker, |worker, now| {
-            worker.lane_opened(dial.lane, None, now)
+            worker.lane_opened(dial.lane, Some(id), now);
         });
     }
 
     fn pass_time(&mut self) {
         self.now = Tick(self.now.0 + 1 + self.rng.below(8_000) as u64);
+        let now = self.now;
+        self.clients.iter_mut().for_each(|client| client.now = now);
+        self.servers
+            .values_mut()
+            .for_each(|server| server.end_waiters(now));
+        self.give_served();
         for worker in 0..WORKERS {
             if self.workers[worker]
                 .next_deadline()
@@ -718,7 +783,8 @@ impl World {
                 self.serve(key, n);
                 let n = self.rng.some_of(self.links[&key].back.len());
                 self.deliver(key, n);
-                if self.links.remove(&key).is_some() {
+                if let Some(link) = self.links.remove(&key) {
+                    self.hang_up(&link);
                     let loss = if self.rng.chance(70) {
                         LaneLoss::Closed("reset".into())
                     } else {
@@ -733,6 +799,8 @@ impl World {
                     [Mode::Normal, Mode::Normal, Mode::ReadOnly, Mode::Loading][self.rng.below(4)];
                 let server = self.servers.get_mut(&(shard, self.served[shard])).unwrap();
                 server.mode = mode;
+                server.end_waiters(Tick(0));
+                self.give_served();
             }
             _ => {
                 let shard = self.rng.below(SHARDS);
