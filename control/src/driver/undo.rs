@@ -1,5 +1,6 @@
 //! The undo of an attempt: the winner first, then the loser, then the gates. Not over before roles and a probe were read
-//! back; a server that does not answer is asked again for as long as control runs.
+//! back; a server that does not answer is asked again for as long as control runs. Only a winner that certainly accepts no
+//! write, because it was never promoted or is dead, is left behind: its death is none of the clients' business.
 
 use std::time::{Duration, Instant};
 
@@ -21,8 +22,16 @@ impl Driver {
             let mut released = false;
             loop {
                 let undone = match self.perform(passage.demote()).await {
-                    Ok(_) => self.perform(passage.unfence()).await,
-                    Err(error) => Err(error),
+                    Err(error) if !self.accepts_nobody(passage, begun).await => Err(error),
+                    demoted => {
+                        if let Err(error) = demoted {
+                            self.record.note(format!(
+                                "undo attempt {}: {error}; no client was let onto it",
+                                passage.term
+                            ));
+                        }
+                        self.perform(passage.unfence()).await
+                    }
                 };
                 let Err(error) = undone else { break };
                 self.complain(format!("undo attempt {}: {error}", passage.term));
@@ -45,6 +54,12 @@ impl Driver {
         self.record.attempt = None;
         self.show_by_hand(None);
         self.save().await
+    }
+
+    /// True when the server that was to take over cannot accept a write although it was not demoted: it was never promoted,
+    /// or its process is gone. The other one must not wait for it.
+    async fn accepts_nobody(&self, passage: &Passage, begun: Option<Step>) -> bool {
+        begun < Some(Step::Promote) || self.world.servers.nobody_listens(&passage.to).await
     }
 
     /// A proxy that does not answer cannot be told; it is told again until it does, or until it lost its memory of the term.
