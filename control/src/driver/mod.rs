@@ -206,6 +206,11 @@ impl Driver {
         Ok(outcome)
     }
 
+    /// As `perform`, also where the journal does not take it: for an undo, and after a commit.
+    async fn perform_anyway(&mut self, effect: Effect) -> Result<Outcome, Failure> {
+        Ok(self.performer.perform_anyway(&self.record, effect).await?)
+    }
+
     /// Shows the lines that undo by hand what is about to happen.
     fn show_by_hand(&self, passage: Option<&Passage>) {
         let lines = passage.map(Passage::by_hand).unwrap_or_default();
