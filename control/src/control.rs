@@ -11,6 +11,7 @@ use understudy_net::{AdminHandler, AdminServer};
 
 use crate::admin::Upgrades;
 use crate::driver::{self, Driver, Order, Wish};
+use crate::effects::Failpoint;
 use crate::journal::{Journal, JournalError, Options, RouteRecord, ShardRecord, UpgradeRecord};
 use crate::phase::Phase;
 use crate::proxies::Proxies;
@@ -74,6 +75,7 @@ impl Control {
             guards: Guards::new(config.control.guard.clone()),
             snapshots,
             journal,
+            failpoint: Arc::new(Failpoint::from_environment()),
             config,
         });
         let inner = Arc::new(Inner {

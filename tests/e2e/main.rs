@@ -13,4 +13,5 @@ mod nutcracker;
 mod probe;
 mod proxies;
 mod stage;
+mod stall;
 mod upgrade;

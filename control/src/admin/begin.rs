@@ -197,9 +197,10 @@ fn effects(inner: &Inner, start: &Start, looked: &Looked) -> Result<Vec<Effect>,
     });
     effects.push(Effect::CarryScripts {
         pool: start.pool.clone(),
-        target,
+        target: target.clone(),
     });
     effects.extend(passage.effects());
+    effects.push(Effect::KeepRole { server: target });
     effects.push(Effect::Retire { server: source });
     Ok(effects)
 }

@@ -19,11 +19,12 @@ impl Driver {
         tracing::warn!(pool = %self.record.pool, shard = %self.record.shard, %failure, "abort");
         self.waits_for(None);
         let by_hand = self.abort_lines();
+        let was_armed = !self.record.armed.is_empty();
         for (side, server) in [
             ("target", self.record.target.clone()),
             ("source", self.record.source.clone()),
         ] {
-            if self.record.armed.is_empty() {
+            if !was_armed {
                 break;
             }
             if side == "target"
@@ -43,7 +44,9 @@ impl Driver {
             }
         }
         self.world.guards.close(&self.record.source).await;
-        self.remember_retired().await;
+        if was_armed {
+            self.remember_retired().await;
+        }
         self.record.error = Some(failure.to_string());
         self.board
             .update(&self.record.pool, &self.record.shard, |live| {
@@ -78,7 +81,7 @@ impl Driver {
             url: self.record.source.clone(),
             retired: Vec::new(),
         });
-        if self.record.armed.is_empty() || route.retired.contains(&self.record.target) {
+        if route.retired.contains(&self.record.target) {
             return;
         }
         route.retired.push(self.record.target.clone());
@@ -188,6 +191,7 @@ impl Driver {
     /// The target stays fenced and follows nobody; the source gets its settings back.
     async fn settle_rollback(&mut self) {
         let (source, target) = (self.record.source.clone(), self.record.target.clone());
+        self.keep_role(&source).await;
         if let Err(error) = self
             .perform(Effect::Retire {
                 server: target.clone(),

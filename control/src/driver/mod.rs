@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::cutover::Passage;
 use crate::effect::{Effect, Outcome};
-use crate::effects::{Failpoint, PerformError, Performer, Real};
+use crate::effects::{PerformError, Performer, Real};
 use crate::journal::{Options, ShardRecord};
 use crate::phase::Phase;
 use crate::status::Board;
@@ -82,7 +82,7 @@ impl Driver {
         let performer = Performer::new(
             start.world.journal.clone(),
             real,
-            Failpoint::from_environment(),
+            start.world.failpoint.clone(),
         );
         Driver {
             world: start.world,

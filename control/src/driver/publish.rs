@@ -22,6 +22,7 @@ impl Driver {
     pub(super) async fn publish_phase(&mut self) -> Result<(), Failure> {
         let passage = self.committed_passage(Direction::Forward)?;
         self.publish(&passage).await?;
+        self.keep_role(&passage.to).await;
         let stats = self
             .world
             .proxies
@@ -90,6 +91,18 @@ impl Driver {
             let _each_on_its_own = self.perform_anyway(passage.effect(Step::Switch)).await;
             self.catch_up_laggards(passage).await;
             self.pause_after_commit(super::stop::RETRY).await?;
+        }
+    }
+
+    /// Clients are on this server now; a restart must not bring back the replica that it was in an earlier attempt.
+    pub(super) async fn keep_role(&mut self, server: &str) {
+        let effect = Effect::KeepRole {
+            server: server.to_owned(),
+        };
+        if let Err(error) = self.perform_anyway(effect).await {
+            self.record.note(format!(
+                "the new primary did not write down its role: {error}"
+            ));
         }
     }
 

@@ -210,6 +210,10 @@ impl Driver {
             Ok(target) if target_run_id.is_some_and(|run_id| run_id != target.run_id) => {
                 warnings.push("the target was restarted: check what it lost".to_owned());
             }
+            Ok(target) if target.role.is_replica() => warnings.push(format!(
+                "the target is a replica and refuses writes: redis-cli -u {} REPLICAOF NO ONE",
+                self.record.target
+            )),
             Ok(_) => {}
             Err(error) => warnings.push(format!("the target does not answer: {error}")),
         }

@@ -3,6 +3,8 @@
 //! Outside a hold every effect waits for both. Inside one, the intentions of a whole attempt are on disk before its first
 //! effect, and results are queued: they are on disk before the commit, and clients wait for one fsync instead of twenty.
 
+use std::sync::Arc;
+
 use super::Effects;
 use super::failpoint::{Failpoint, Moment};
 use crate::effect::{Effect, EffectError, Outcome};
@@ -39,11 +41,11 @@ impl From<JournalError> for PerformError {
 pub(crate) struct Performer<E> {
     journal: Journal,
     effects: E,
-    failpoint: Failpoint,
+    failpoint: Arc<Failpoint>,
 }
 
 impl<E: Effects> Performer<E> {
-    pub(crate) fn new(journal: Journal, effects: E, failpoint: Failpoint) -> Performer<E> {
+    pub(crate) fn new(journal: Journal, effects: E, failpoint: Arc<Failpoint>) -> Performer<E> {
         Performer {
             journal,
             effects,
@@ -184,7 +186,7 @@ mod tests {
     }
 
     fn performer(journal: Journal) -> Performer<Done> {
-        Performer::new(journal, Done::default(), Failpoint::default())
+        Performer::new(journal, Done::default(), Arc::default())
     }
 
     fn unfence() -> Effect {
