@@ -29,7 +29,7 @@ const NAMED_MAX: usize = 10;
 const REPAIR_ROUNDS_MAX: u32 = 10;
 
 /// Most keys that may be left for the hold; more are compared again.
-const UNSETTLED_MAX: usize = 1_000;
+pub(super) const UNSETTLED_MAX: usize = 1_000;
 
 impl Driver {
     pub(super) async fn snapshot_phase(&mut self) -> Result<(), Failure> {
