@@ -11,6 +11,7 @@
 mod approach;
 mod crossing;
 mod finish;
+mod lost;
 mod publish;
 mod resume;
 mod soak;
@@ -32,6 +33,7 @@ use crate::verify::KeyRef;
 use crate::world::World;
 
 pub(crate) use crossing::forward_place;
+pub(crate) use lost::bring_lost_proxies_home;
 pub(crate) use resume::bring_proxies_home;
 pub(crate) use stop::{Failure, Wish};
 

@@ -166,6 +166,12 @@ impl Driver {
         if self.world.guards.seen(&self.record.source).await.is_none() {
             let _again_at_the_next_look = self.reopen_guard().await;
         }
+        let route = (self.world.journal)
+            .route(&self.record.pool, &self.record.shard)
+            .await;
+        if let Ok(Some(route)) = route {
+            super::bring_lost_proxies_home(&self.world, &route).await;
+        }
         let mut way = self.way_back().await;
         let stats = self
             .world
