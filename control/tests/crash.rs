@@ -358,11 +358,101 @@ mod crash_tests {
         control.stop().await;
     }
 
-    fn signal(process: u32, name: &str) {
+    /// A victim that stands still at its failpoint.
+    async fn stopped(
+        data: &Path,
+        servers: [&Server; 2],
+        gate: &Gate,
+        end: &str,
+        place: &str,
+    ) -> tokio::process::Child {
+        let victim = victim_of(data, servers, &gate.url, end, &format!("{place}:stop"));
+        let process = victim.id().unwrap();
+        let deadline = Instant::now() + LIMIT;
+        let state = || {
+            let text = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+            text.rsplit(") ").next().unwrap().chars().next()
+        };
+        while state() != Some('T') {
+            assert!(Instant::now() < deadline, "{place} was not reached");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        victim
+    }
+
+    /// Lets it go on, to its end.
+    async fn goes_on(victim: &mut tokio::process::Child) {
+        let process = victim.id().unwrap().to_string();
         let sent = std::process::Command::new("kill")
-            .args([name, &process.to_string()])
+            .args(["-CONT", &process])
             .status();
         assert!(sent.unwrap().success());
+        let ended = tokio::time::timeout(LIMIT, victim.wait()).await.unwrap();
+        assert!(ended.unwrap().success());
+    }
+
+    /// Somebody writes past the proxies while control stands still. An acknowledged write is where clients end up.
+    async fn a_write_past_the_proxies_at(place: &str, lift: bool, expect: &str) {
+        let data = tempfile::tempdir().unwrap();
+        let (source, target) = (
+            Server::bare(Version::Redis7_0_15).await.unwrap(),
+            Server::bare(Version::Redis8_2_3).await.unwrap(),
+        );
+        let gate = Gate::new(&source.url()).await;
+        let servers = [&source, &target];
+        let mut victim = stopped(data.path(), servers, &gate, "soak", place).await;
+        if lift {
+            assert_eq!(call(&source, &["CLIENT", "UNPAUSE"]).await, "OK");
+        }
+        // Without UNPAUSE this is answered when the pause is over, which does not wait for control.
+        let said = call(&source, &["SET", "past-the-proxies", "1"]).await;
+        assert!(said.starts_with(expect), "{place}: {said}");
+        goes_on(&mut victim).await;
+        let serves = if gate.proxy.gate().backend == target.url() {
+            &target
+        } else {
+            &source
+        };
+        let kept = call(serves, &["GET", "past-the-proxies"]).await;
+        assert_eq!(kept == "1", expect == "OK", "{place}: {kept}");
+        assert_eq!(call(serves, &["SET", "after", "1"]).await, "OK", "{place}");
+    }
+
+    #[tokio::test]
+    async fn hazard_01_a_pause_that_ends_while_control_stands_still_loses_no_write() {
+        for place in ["pause:applied", "prepare:applied", "fence:begun"] {
+            a_write_past_the_proxies_at(place, false, "OK").await;
+        }
+        for place in ["fence:applied", "promote:applied", "unpark:applied"] {
+            a_write_past_the_proxies_at(place, false, "READONLY").await;
+        }
+    }
+
+    #[tokio::test]
+    async fn hazard_02_a_pause_that_somebody_lifts_loses_no_write() {
+        for place in ["pause:applied", "prepare:applied"] {
+            a_write_past_the_proxies_at(place, true, "OK").await;
+        }
+    }
+
+    #[tokio::test]
+    async fn hazard_05_a_way_back_that_is_refused_undoes_the_cutover() {
+        let data = tempfile::tempdir().unwrap();
+        let (source, target) = (
+            Server::bare(Version::Redis7_0_15).await.unwrap(),
+            Server::bare(Version::Redis8_2_3).await.unwrap(),
+        );
+        assert_eq!(call(&source, &["SET", "before", "1"]).await, "OK");
+        let gate = Gate::new(&source.url()).await;
+        let servers = [&source, &target];
+        let mut victim = stopped(data.path(), servers, &gate, "aborted", "promote:applied").await;
+        // The target forgets the history that the source asks it to continue.
+        assert_eq!(call(&target, &["DEBUG", "CHANGE-REPL-ID"]).await, "OK");
+        goes_on(&mut victim).await;
+        assert_eq!(gate.proxy.gate().backend, source.url());
+        assert_eq!(gate.proxy.gate().state, "open");
+        assert_eq!(call(&source, &["GET", "before"]).await, "1");
+        assert_eq!(call(&source, &["SET", "after", "1"]).await, "OK");
     }
 
     #[tokio::test]
@@ -376,31 +466,13 @@ mod crash_tests {
         assert_eq!(call(&source, &["SET", "before", "1"]).await, "OK");
         let gate = Gate::new(&source.url()).await;
         let servers = [&source, &target];
-        let mut victim = victim_of(
-            data.path(),
-            servers,
-            &gate.url,
-            "aborted",
-            "unpark:applied:stop",
-        );
-        let process = victim.id().unwrap();
-        let deadline = Instant::now() + LIMIT;
-        let state = || {
-            let text = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-            text.rsplit(") ").next().unwrap().chars().next()
-        };
-        while state() != Some('T') {
-            assert!(Instant::now() < deadline, "{what}: it was not stopped");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let mut victim = stopped(data.path(), servers, &gate, "aborted", "unpark:applied").await;
         target.kill9().unwrap();
         // The copy that the full sync left.
         let _none = std::fs::remove_file(target.directory().join("dump.rdb"));
         target.restart().await.unwrap();
         assert_ne!(call(&target, &["GET", "before"]).await, "1", "it is empty");
-        signal(process, "-CONT");
-        let ended = tokio::time::timeout(LIMIT, victim.wait()).await.unwrap();
-        assert!(ended.unwrap().success(), "{what}");
+        goes_on(&mut victim).await;
         assert_eq!(gate.proxy.gate().backend, source.url(), "{what}");
         assert_eq!(gate.proxy.gate().state, "open", "{what}");
         assert_eq!(call(&source, &["SET", "after", "1"]).await, "OK");

@@ -13,7 +13,7 @@ mod upgrade_tests {
     use bytes::Bytes;
     use understudy_config::{BackendUrl, Config, ListenAddress};
     use understudy_control::Control;
-    use understudy_lab::{Server, Version};
+    use understudy_lab::{Server, ServerOptions, Version};
     use understudy_net::{AdminHandler, AdminRequest, Client, Endpoint, Value};
 
     use crate::stub::{Gate, StubProxy};
@@ -215,6 +215,50 @@ mod upgrade_tests {
         Scene::is_ok(&scene.start("").await);
         scene.wait("soak").await;
         assert_eq!(scene.proxy.gate().epoch, 3);
+    }
+
+    /// Servers whose files say what breaks a fence, and a new primary.
+    #[tokio::test]
+    async fn hazards_11_and_31_writable_replicas_are_fenced_and_a_lonely_new_primary_takes_writes()
+    {
+        let data = tempfile::tempdir().unwrap();
+        let options = ServerOptions::new()
+            .set("replica-read-only", "no")
+            .set("min-replicas-to-write", "0");
+        let source = Server::start(Version::Redis6_2_14, options).await.unwrap();
+        let options = ServerOptions::new()
+            .set("replica-read-only", "no")
+            .set("min-replicas-to-write", "1");
+        let target = Server::start(Version::Redis8_2_3, options).await.unwrap();
+        let proxy = StubProxy::new(&source.url());
+        let config = config(data.path(), &source);
+        let control = Control::start(config.clone(), Some(proxy.admin()))
+            .await
+            .unwrap();
+        let admin = control.admin_handler();
+        fill(&source).await;
+        let scene = Scene {
+            source,
+            target,
+            proxy,
+            config,
+            control,
+            admin,
+            _data: data,
+        };
+        Scene::is_ok(&scene.start("CUTOVER manual").await);
+        waiting(&scene).await;
+        assert!(set(&scene.target, "astray").await.starts_with("READONLY"));
+        Scene::is_ok(&scene.upgrade("CUTOVER p").await);
+        scene.wait("soak").await;
+        assert!(set(&scene.source, "astray").await.starts_with("READONLY"));
+        // The source follows it again: it has its one replica, or needs none.
+        let mut target = client(&scene.target).await;
+        let needs = ["CONFIG", "GET", "min-replicas-to-write"];
+        let needs = target.call(&needs).await.unwrap();
+        let needs = needs.field("min-replicas-to-write").and_then(Value::as_i64);
+        assert_eq!(needs, Some(0));
+        assert_eq!(set(&scene.target, "new").await, "OK");
     }
 
     #[tokio::test]
