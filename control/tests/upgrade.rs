@@ -433,10 +433,32 @@ mod upgrade_tests {
         scene.wait("rolled_back").await;
     }
 
+    #[tokio::test]
+    async fn hazard_24_a_target_that_was_restarted_while_control_was_away_is_named() {
+        let mut scene = scene(Version::Redis7_0_15, Version::Redis8_2_3).await;
+        Scene::is_ok(&scene.start("").await);
+        scene.wait("soak").await;
+        scene = restart_with(scene, true).await;
+        let deadline = std::time::Instant::now() + LIMIT;
+        loop {
+            let warnings = scene.json().await["shards"][0]["warnings"].to_string();
+            if warnings.contains("the target was restarted") {
+                return;
+            }
+            assert!(std::time::Instant::now() < deadline, "{warnings}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     async fn restart(scene: Scene) -> Scene {
+        restart_with(scene, false).await
+    }
+
+    /// Control is started again; its target too, while it is away.
+    async fn restart_with(scene: Scene, target_too: bool) -> Scene {
         let Scene {
             source,
-            target,
+            mut target,
             proxy,
             config,
             control,
@@ -444,6 +466,10 @@ mod upgrade_tests {
             _data,
         } = scene;
         control.stop().await;
+        if target_too {
+            target.kill9().unwrap();
+            target.restart().await.unwrap();
+        }
         drop(admin);
         let deadline = std::time::Instant::now() + LIMIT;
         let control = loop {

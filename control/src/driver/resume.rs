@@ -159,7 +159,9 @@ impl Driver {
         passage: &Passage,
         committed: bool,
     ) -> Result<(), Failure> {
-        self.record.identity = None;
+        if passage.direction == Direction::Forward {
+            self.record.identity = None;
+        }
         self.undo(passage, Some(Step::Unpark)).await?;
         self.record.note(format!(
             "attempt {} was interrupted and undone",

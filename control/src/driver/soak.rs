@@ -71,13 +71,9 @@ impl Driver {
     /// Soaks until an end, or until control stops.
     pub(crate) async fn soak(&mut self) -> Phase {
         let mut budget = Budget::default();
-        let target_run_id = self
-            .world
-            .servers
-            .standing(&self.record.target)
-            .await
-            .ok()
-            .map(|seen| seen.run_id);
+        // The process that was verified and promoted, also when it was restarted before we looked.
+        let promoted = self.record.identity.as_ref();
+        let target_run_id = promoted.map(|identity| identity.to_run_id.clone());
         while self.record.phase == Phase::Soak {
             let way = self.look(&mut budget, target_run_id.as_deref()).await;
             let soaked_ms =
