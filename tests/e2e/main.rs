@@ -8,6 +8,7 @@
 mod cli;
 mod crash;
 mod demo;
+mod disk;
 mod dying;
 mod input;
 mod nutcracker;

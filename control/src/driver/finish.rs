@@ -50,6 +50,8 @@ impl Driver {
             self.remember_retired().await;
         }
         self.record.error = Some(failure.to_string());
+        // Said at once: the journal may have no room for the end of it.
+        self.show();
         self.board
             .update(&self.record.pool, &self.record.shard, |live| {
                 live.by_hand = by_hand;
