@@ -116,7 +116,7 @@ impl Failpoint {
             Act::Stop => {
                 signal_ourselves("-STOP");
                 // Any thread may take the signal; until one has, this one must not go on past its point.
-                std::thread::sleep(STOPPED_WITHIN);
+                std::thread::park_timeout(STOPPED_WITHIN);
             }
             Act::Error => {
                 let cause = format!("failpoint at {}", moment.name());
