@@ -14,18 +14,21 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use understudy_config::Config;
 use understudy_control::Control;
-use understudy_net::{AdminLimits, AdminServer, AdminTable, Listener};
+use understudy_net::{Acceptor, AdminLimits, AdminServer, AdminTable, Listener};
 use understudy_proxy::{ConfigSource, Proxy};
 
 use crate::cli::{ConfigFile, Serve};
 use crate::logging;
 
+/// SIGXFSZ on Linux. Its default is to kill; with a handler, a write past RLIMIT_FSIZE fails with EFBIG instead, and is
+/// handled as every full disk is.
+const SIGXFSZ: i32 = 25;
 /// How long clients are given to finish when the process is told to end.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// Proxy and control in one process. Control reaches the proxy over an in-memory pipe, by the same commands as over a port.
 pub(crate) async fn both(args: Serve) -> anyhow::Result<ExitCode> {
-    logging::start();
+    begin()?;
     let (config, source) = match (&args.config, &args.listen, &args.backend) {
         (Some(path), _, _) => (load(path)?, ConfigSource::File(path.clone())),
         (None, Some(listen), Some(backend)) => (
@@ -52,7 +55,7 @@ pub(crate) async fn both(args: Serve) -> anyhow::Result<ExitCode> {
 
 /// The data plane alone.
 pub(crate) async fn proxy(args: &ConfigFile) -> anyhow::Result<ExitCode> {
-    logging::start();
+    begin()?;
     let config = Arc::new(load(&args.config)?);
     let proxy = Proxy::start(Arc::clone(&config), ConfigSource::File(args.config.clone()))
         .await
@@ -64,7 +67,7 @@ pub(crate) async fn proxy(args: &ConfigFile) -> anyhow::Result<ExitCode> {
 
 /// Control alone; its proxies are the ones that the config names.
 pub(crate) async fn control(args: &ConfigFile) -> anyhow::Result<ExitCode> {
-    logging::start();
+    begin()?;
     let config = Arc::new(load(&args.config)?);
     let control = Control::start(Arc::clone(&config), None)
         .await
@@ -74,6 +77,14 @@ pub(crate) async fn control(args: &ConfigFile) -> anyhow::Result<ExitCode> {
     run_until_told(&config, table, None).await?;
     control.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What every long-running process does first.
+fn begin() -> anyhow::Result<()> {
+    logging::start();
+    // The handler stays installed when its receiver is dropped.
+    drop(signal(SignalKind::from_raw(SIGXFSZ)).context("handle SIGXFSZ")?);
+    Ok(())
 }
 
 fn add_control(table: &mut AdminTable, control: &Control) {
@@ -110,9 +121,13 @@ async fn run_until_told(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let listener = Listener::bind(&config.admin.listen)
+    let mut listener = Listener::bind(&config.admin.listen)
         .await
         .with_context(|| format!("listen for admin commands on {}", config.admin.listen))?;
+    if let Some(files) = &config.admin.tls {
+        let acceptor = Acceptor::from_files(files).context("read admin.tls")?;
+        listener = listener.with_tls(acceptor);
+    }
     let (stop, mut stopped) = watch::channel(false);
     let server = admin_server(config, table);
     let serving = tokio::spawn(server.serve(listener, async move {

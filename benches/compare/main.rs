@@ -12,7 +12,8 @@
 //! and sends it back. A batch of `pipeline` commands is one write of the load, which then awaits all their replies.
 //!
 //! Arguments: `--rounds N` (default 5), `--milliseconds N` (of one measurement, default 500), `--gap N` (cutovers whose
-//! longest client gap is measured, default 20), `--only TEXT` (rows whose name contains it: `--only "GET 64"`).
+//! longest client gap is measured, default 20), `--only TEXT` (rows whose name contains it: `--only "GET 64"`),
+//! `--beside PATH` (another build of understudy as one more side, to compare a change with what was before).
 
 mod cpu;
 mod floor;
@@ -38,7 +39,8 @@ fn main() -> ExitCode {
     let time = Duration::from_millis(number(&arguments, "--milliseconds", 500));
     let cutovers = number(&arguments, "--gap", 20);
     let only = value(&arguments, "--only").unwrap_or_default();
-    match compare(rounds, time, only).and_then(|()| gap::measure(cutovers)) {
+    let beside = value(&arguments, "--beside");
+    match compare(rounds, time, only, beside).and_then(|()| gap::measure(cutovers)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");
@@ -47,8 +49,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn compare(rounds: u64, time: Duration, only: &str) -> Result<(), String> {
-    let sides = Sides::start()?;
+fn compare(rounds: u64, time: Duration, only: &str, beside: Option<&str>) -> Result<(), String> {
+    let sides = Sides::start(beside)?;
     println!(
         "50 connections; CPU per command in µs (median), ratio to the floor of the same round (median of {rounds}), commands per second (median)\n"
     );

@@ -31,7 +31,7 @@ pub(crate) struct Sides {
 
 impl Sides {
     /// Starts the server and every side. The floor is the first; a peer that is not installed is left out, and said.
-    pub(crate) fn start() -> Result<Sides, String> {
+    pub(crate) fn start(beside: Option<&str>) -> Result<Sides, String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -61,8 +61,12 @@ impl Sides {
             pid,
             echoes: false,
         });
-        sides.add_understudy("understudy, 1 worker", 1)?;
-        sides.add_understudy("understudy, 2 workers", 2)?;
+        let binary = env!("CARGO_BIN_EXE_understudy");
+        sides.add_understudy("understudy, 1 worker", binary, 1)?;
+        sides.add_understudy("understudy, 2 workers", binary, 2)?;
+        if let Some(other) = beside {
+            sides.add_understudy("the other, 1 worker", other, 1)?;
+        }
         sides.add_nutcracker()?;
         sides.add_haproxy()?;
         Ok(sides)
@@ -77,16 +81,20 @@ impl Sides {
         self.server.port()
     }
 
-    fn add_understudy(&mut self, name: &'static str, workers: u32) -> Result<(), String> {
+    fn add_understudy(
+        &mut self,
+        name: &'static str,
+        binary: &str,
+        workers: u32,
+    ) -> Result<(), String> {
         let (port, admin) = (port()?, port()?);
-        let data = self.directory.path().join(format!("data-{workers}"));
+        let data = self.directory.path().join(format!("data-{port}"));
         let config = format!(
             "data_dir: {}\nworkers: {workers}\nadmin: {{ listen: \"127.0.0.1:{admin}\" }}\nhttp: off\npools:\n  - name: bench\n    listen: \"127.0.0.1:{port}\"\n    shards:\n      - {{ name: s1, primary: \"redis://127.0.0.1:{}\" }}\n",
             data.display(),
             self.server.port()
         );
-        let path = self.write(&format!("understudy-{workers}.yaml"), &config)?;
-        let binary = env!("CARGO_BIN_EXE_understudy");
+        let path = self.write(&format!("understudy-{port}.yaml"), &config)?;
         self.add(
             name,
             port,

@@ -11,6 +11,7 @@ use understudy_net::{AdminHandler, AdminServer};
 
 use crate::admin::Upgrades;
 use crate::driver::{self, Driver, Order, Wish};
+use crate::effects::Failpoint;
 use crate::journal::{Journal, JournalError, Options, RouteRecord, ShardRecord, UpgradeRecord};
 use crate::phase::Phase;
 use crate::proxies::Proxies;
@@ -20,6 +21,9 @@ use crate::world::{Guards, Servers, World};
 
 /// Orders that may wait for a shard's driver. At the limit the operator is told that it is busy.
 const ORDERS_MAX: usize = 8;
+
+/// Between two looks for proxies that do not know where a shard is that no driver looks after.
+const WARDEN_LOOK: Duration = Duration::from_secs(2);
 
 /// Longest wait for the drivers when control is stopped.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -51,6 +55,8 @@ pub(crate) struct Inner {
     pub(crate) board: Arc<Board>,
     desks: Mutex<BTreeMap<Key, Desk>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Looks after shards that are at an end.
+    warden: Mutex<Option<JoinHandle<()>>>,
     /// One START at a time, so that two cannot find the same shard free.
     pub(crate) starting: tokio::sync::Mutex<()>,
 }
@@ -74,6 +80,7 @@ impl Control {
             guards: Guards::new(config.control.guard.clone()),
             snapshots,
             journal,
+            failpoint: Arc::new(Failpoint::from_environment()),
             config,
         });
         let inner = Arc::new(Inner {
@@ -81,10 +88,12 @@ impl Control {
             board: Arc::new(Board::new(records.clone())),
             desks: Mutex::default(),
             tasks: Mutex::default(),
+            warden: Mutex::default(),
             starting: tokio::sync::Mutex::new(()),
         });
         inner.board.recovering();
         inner.recover(&records, &upgrades, routes);
+        inner.watch_over_ends();
         Ok(Control { inner })
     }
 
@@ -95,6 +104,10 @@ impl Control {
 
     /// Ends every driver where it stands; a later start goes on from there. Attempts under way are undone first.
     pub async fn stop(self) {
+        let warden = self.inner.warden().take();
+        if let Some(warden) = warden {
+            warden.abort();
+        }
         for desk in self.inner.desks().values() {
             desk.wish.send_replace(Wish::Stop);
         }
@@ -127,6 +140,28 @@ impl Control {
 impl Inner {
     fn desks(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Desk>> {
         self.desks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn warden(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.warden.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A proxy may come with an old route long after an upgrade. No START can begin while such a one is told.
+    fn watch_over_ends(self: &Arc<Self>) {
+        let inner = self.clone();
+        let watching = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(WARDEN_LOOK).await;
+                let _no_start = inner.starting.lock().await;
+                for route in inner.world.journal.routes().await.unwrap_or_default() {
+                    let live = inner.board.shard(&route.pool, &route.shard);
+                    if live.is_none_or(|live| live.record.phase.is_end()) {
+                        driver::bring_lost_proxies_home(&inner.world, &route).await;
+                    }
+                }
+            }
+        });
+        *self.warden() = Some(watching);
     }
 
     fn keep(&self, task: JoinHandle<()>) {

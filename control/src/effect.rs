@@ -75,6 +75,8 @@ pub enum Effect {
     Unfence { server: String },
     /// A server that lost its role for good follows an address where nobody is, and refuses writes.
     Retire { server: String },
+    /// A server that gained its role keeps it over a restart: what CONFIG REWRITE wrote down of its former role goes.
+    KeepRole { server: String },
     /// Gives a server its own settings back.
     Disarm {
         server: String,
@@ -83,7 +85,7 @@ pub enum Effect {
 }
 
 /// The effects' names, for failpoints and crash tests.
-pub const EFFECTS: [&str; 19] = [
+pub const EFFECTS: [&str; 20] = [
     "take-snapshot",
     "arm",
     "attach",
@@ -102,12 +104,13 @@ pub const EFFECTS: [&str; 19] = [
     "demote",
     "unfence",
     "retire",
+    "keep-role",
     "disarm",
 ];
 
 impl Effect {
     /// The effects' names, for failpoints and crash tests.
-    pub const ALL: [&str; 19] = EFFECTS;
+    pub const ALL: [&str; 20] = EFFECTS;
 
     /// The effect's name.
     pub fn name(&self) -> &'static str {
@@ -130,6 +133,7 @@ impl Effect {
             Effect::Demote { .. } => "demote",
             Effect::Unfence { .. } => "unfence",
             Effect::Retire { .. } => "retire",
+            Effect::KeepRole { .. } => "keep-role",
             Effect::Disarm { .. } => "disarm",
         }
     }
@@ -189,6 +193,7 @@ impl fmt::Display for Effect {
             }
             Effect::Unfence { server } => write!(out, "make {server} a primary again"),
             Effect::Retire { server } => write!(out, "leave {server} fenced, following nobody"),
+            Effect::KeepRole { server } => write!(out, "let {server} keep its role over a restart"),
         }
     }
 }

@@ -113,7 +113,7 @@ impl Phase {
     }
 
     /// How far this is on the way from the source to the target. Work under way counts least: a pool is as far as the
-    /// shard that still has most before it. Then the shards that are on their source, then those on their target.
+    /// shard that still has most before it, and a shard that soaks may still go back. Then the ends.
     fn progress(self) -> usize {
         match self {
             Phase::Plan => 0,
@@ -122,9 +122,9 @@ impl Phase {
             Phase::Verify => 3,
             Phase::Cutover => 4,
             Phase::Committed => 5,
-            Phase::Aborted => 6,
-            Phase::RolledBack => 7,
-            Phase::Soak => 8,
+            Phase::Soak => 6,
+            Phase::Aborted => 7,
+            Phase::RolledBack => 8,
             Phase::Finalized => 9,
         }
     }
@@ -149,7 +149,7 @@ impl fmt::Display for Phase {
     }
 }
 
-/// The phase of a pool: its least advanced shard's. `None` without shards.
+/// The phase of a pool: its least advanced shard's, and an end only when every shard is at one. `None` without shards.
 pub(crate) fn pool_phase(shards: impl IntoIterator<Item = Phase>) -> Option<Phase> {
     shards.into_iter().min_by_key(|phase| phase.progress())
 }
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(pool_phase([Phase::Soak, Phase::Plan]), Some(Phase::Plan));
         assert_eq!(
             pool_phase([Phase::Soak, Phase::RolledBack]),
-            Some(Phase::RolledBack)
+            Some(Phase::Soak)
         );
         assert_eq!(
             pool_phase([Phase::Finalized, Phase::Soak]),

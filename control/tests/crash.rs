@@ -28,7 +28,7 @@ mod crash_tests {
         let mut config = Config::embedded(ListenAddress::Tcp("127.0.0.1".to_owned(), 1), backend);
         config.data_dir = data.to_owned();
         config.pools[0].name = "p".to_owned();
-        config.control.proxies = vec![proxy.parse().unwrap()];
+        config.control.proxies = proxy.split(',').map(|url| url.parse().unwrap()).collect();
         Arc::new(config)
     }
 
@@ -112,6 +112,64 @@ mod crash_tests {
         }
     }
 
+    /// A proxy that only has a gate, on a port of its own.
+    struct Gate {
+        proxy: Arc<StubProxy>,
+        url: String,
+        serving: tokio::task::JoinHandle<()>,
+    }
+
+    impl Gate {
+        async fn new(backend: &str) -> Gate {
+            let proxy = StubProxy::new(backend);
+            let listener = Listener::bind(&ListenAddress::Tcp("127.0.0.1".to_owned(), 0))
+                .await
+                .unwrap();
+            let ListenAddress::Tcp(_, port) = listener.local_address() else {
+                panic!("no tcp")
+            };
+            let serving = tokio::spawn(proxy.admin().serve(listener, std::future::pending()));
+            let url = format!("redis://127.0.0.1:{port}");
+            Gate {
+                proxy,
+                url,
+                serving,
+            }
+        }
+
+        async fn is_open(&self, what: &str) {
+            let deadline = Instant::now() + LIMIT;
+            while self.proxy.gate().state != "open" {
+                assert!(Instant::now() < deadline, "{what}: {:?}", self.proxy.gate());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    /// A process that upgrades until its failpoint.
+    fn victim_of(
+        data: &Path,
+        servers: [&Server; 2],
+        proxies: &str,
+        end: &str,
+        failpoint: &str,
+    ) -> tokio::process::Child {
+        let [source, target] = servers;
+        tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "crash_tests::victim", "--ignored", "--nocapture"])
+            .env("CRASH_DATA", data)
+            .env("CRASH_SOURCE", source.url())
+            .env("CRASH_TARGET", target.url())
+            .env("CRASH_PROXY", proxies)
+            .env("CRASH_END", end)
+            .env("UNDERSTUDY_FAILPOINT", failpoint)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap()
+    }
+
     async fn killed_at(effect: &str, moment: &str, end: &str, nth: u32) {
         let what = format!("{effect}:{moment}:kill on the way to {end}");
         let data = tempfile::tempdir().unwrap();
@@ -120,31 +178,14 @@ mod crash_tests {
             Server::bare(Version::Redis8_2_3).await.unwrap(),
         );
         assert_eq!(call(&source, &["SET", "before", "1"]).await, "OK");
-        let proxy = StubProxy::new(&source.url());
-        let listener = Listener::bind(&ListenAddress::Tcp("127.0.0.1".to_owned(), 0))
-            .await
-            .unwrap();
-        let ListenAddress::Tcp(_, port) = listener.local_address() else {
-            panic!("no tcp")
-        };
-        let serving = tokio::spawn(proxy.admin().serve(listener, std::future::pending()));
-        let proxy_url = format!("redis://127.0.0.1:{port}");
-        let mut victim = tokio::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "crash_tests::victim", "--ignored", "--nocapture"])
-            .env("CRASH_DATA", data.path())
-            .env("CRASH_SOURCE", source.url())
-            .env("CRASH_TARGET", target.url())
-            .env("CRASH_PROXY", &proxy_url)
-            .env("CRASH_END", end)
-            .env(
-                "UNDERSTUDY_FAILPOINT",
-                format!("{effect}:{moment}:kill:{nth}"),
-            )
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        let Gate {
+            proxy,
+            url: proxy_url,
+            serving,
+        } = Gate::new(&source.url()).await;
+        let failpoint = format!("{effect}:{moment}:kill:{nth}");
+        let servers = [&source, &target];
+        let mut victim = victim_of(data.path(), servers, &proxy_url, end, &failpoint);
         let ended = tokio::time::timeout(LIMIT, victim.wait())
             .await
             .expect("the victim ends")
@@ -246,5 +287,219 @@ mod crash_tests {
                 killed_at(effect, moment, "finalized", 1).await;
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_died_with_control_does_not_keep_the_source_fenced() {
+        let what = "a proxy died with control";
+        let data = tempfile::tempdir().unwrap();
+        let (source, target) = (
+            Server::bare(Version::Redis7_0_15).await.unwrap(),
+            Server::bare(Version::Redis8_2_3).await.unwrap(),
+        );
+        let (lives, dies) = (
+            Gate::new(&source.url()).await,
+            Gate::new(&source.url()).await,
+        );
+        lives.proxy.set_instance("lives");
+        let proxies = format!("{},{}", lives.url, dies.url);
+        let servers = [&source, &target];
+        let mut victim = victim_of(
+            data.path(),
+            servers,
+            &proxies,
+            "soak",
+            "promote:applied:kill",
+        );
+        let ended = tokio::time::timeout(LIMIT, victim.wait()).await.unwrap();
+        assert_eq!(ended.unwrap().signal(), Some(9), "{what}");
+        dies.serving.abort();
+        let _aborted = dies.serving.await;
+
+        let control = Control::start(config(data.path(), &source.url(), &proxies), None)
+            .await
+            .unwrap();
+        lives.is_open(what).await;
+        assert_eq!(call(&source, &["SET", "after", "1"]).await, "OK");
+        control.stop().await;
+    }
+
+    #[tokio::test]
+    async fn hazard_10_a_commit_that_landed_although_it_was_said_to_have_failed_moves_nothing() {
+        let what = "the commit landed and was undone";
+        let data = tempfile::tempdir().unwrap();
+        let (source, target) = (
+            Server::bare(Version::Redis7_0_15).await.unwrap(),
+            Server::bare(Version::Redis8_2_3).await.unwrap(),
+        );
+        let gate = Gate::new(&source.url()).await;
+        let servers = [&source, &target];
+        let mut victim = victim_of(
+            data.path(),
+            servers,
+            &gate.url,
+            "aborted",
+            "commit:applied:error",
+        );
+        let ended = tokio::time::timeout(LIMIT, victim.wait()).await.unwrap();
+        assert!(ended.unwrap().success(), "{what}");
+        assert_eq!(gate.proxy.gate().backend, source.url(), "{what}");
+        assert_eq!(call(&source, &["SET", "after", "1"]).await, "OK");
+
+        let control = Control::start(config(data.path(), &source.url(), &gate.url), None)
+            .await
+            .unwrap();
+        let start = format!("START p TO s1={} ACCEPT other-writers", target.url());
+        let started = upgrade(&control, &start).await;
+        assert!(started.is_ok(), "{what}: {started:?}");
+        let soaks = upgrade(&control, "WAIT p soak 20000").await;
+        assert!(soaks.is_ok(), "{what}: {soaks:?}");
+        assert_eq!(call(&target, &["GET", "after"]).await, "1");
+        control.stop().await;
+    }
+
+    /// A victim that stands still at its failpoint.
+    async fn stopped(
+        data: &Path,
+        servers: [&Server; 2],
+        gate: &Gate,
+        end: &str,
+        place: &str,
+    ) -> tokio::process::Child {
+        let victim = victim_of(data, servers, &gate.url, end, &format!("{place}:stop"));
+        let process = victim.id().unwrap();
+        let deadline = Instant::now() + LIMIT;
+        let state = || {
+            let text = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+            text.rsplit(") ").next().unwrap().chars().next()
+        };
+        while state() != Some('T') {
+            assert!(Instant::now() < deadline, "{place} was not reached");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        victim
+    }
+
+    /// Lets it go on, to its end.
+    async fn goes_on(victim: &mut tokio::process::Child) {
+        let process = victim.id().unwrap().to_string();
+        let sent = std::process::Command::new("kill")
+            .args(["-CONT", &process])
+            .status();
+        assert!(sent.unwrap().success());
+        let ended = tokio::time::timeout(LIMIT, victim.wait()).await.unwrap();
+        assert!(ended.unwrap().success());
+    }
+
+    /// Somebody writes past the proxies while control stands still. An acknowledged write is where clients end up.
+    async fn a_write_past_the_proxies_at(place: &str, lift: bool, expect: &str) {
+        let data = tempfile::tempdir().unwrap();
+        let (source, target) = (
+            Server::bare(Version::Redis7_0_15).await.unwrap(),
+            Server::bare(Version::Redis8_2_3).await.unwrap(),
+        );
+        let gate = Gate::new(&source.url()).await;
+        let servers = [&source, &target];
+        let mut victim = stopped(data.path(), servers, &gate, "soak", place).await;
+        if lift {
+            assert_eq!(call(&source, &["CLIENT", "UNPAUSE"]).await, "OK");
+        }
+        // Without UNPAUSE this is answered when the pause is over, which does not wait for control.
+        let said = call(&source, &["SET", "past-the-proxies", "1"]).await;
+        assert!(said.starts_with(expect), "{place}: {said}");
+        goes_on(&mut victim).await;
+        let serves = if gate.proxy.gate().backend == target.url() {
+            &target
+        } else {
+            &source
+        };
+        let kept = call(serves, &["GET", "past-the-proxies"]).await;
+        assert_eq!(kept == "1", expect == "OK", "{place}: {kept}");
+        assert_eq!(call(serves, &["SET", "after", "1"]).await, "OK", "{place}");
+    }
+
+    #[tokio::test]
+    async fn hazard_01_a_pause_that_ends_while_control_stands_still_loses_no_write() {
+        for place in ["pause:applied", "prepare:applied", "fence:begun"] {
+            a_write_past_the_proxies_at(place, false, "OK").await;
+        }
+        for place in ["fence:applied", "promote:applied", "unpark:applied"] {
+            a_write_past_the_proxies_at(place, false, "READONLY").await;
+        }
+    }
+
+    #[tokio::test]
+    async fn hazard_02_a_pause_that_somebody_lifts_loses_no_write() {
+        for place in ["pause:applied", "prepare:applied"] {
+            a_write_past_the_proxies_at(place, true, "OK").await;
+        }
+    }
+
+    #[tokio::test]
+    async fn hazard_05_a_way_back_that_is_refused_undoes_the_cutover() {
+        let data = tempfile::tempdir().unwrap();
+        let (source, target) = (
+            Server::bare(Version::Redis7_0_15).await.unwrap(),
+            Server::bare(Version::Redis8_2_3).await.unwrap(),
+        );
+        assert_eq!(call(&source, &["SET", "before", "1"]).await, "OK");
+        let gate = Gate::new(&source.url()).await;
+        let servers = [&source, &target];
+        let mut victim = stopped(data.path(), servers, &gate, "aborted", "promote:applied").await;
+        // The target forgets the history that the source asks it to continue.
+        assert_eq!(call(&target, &["DEBUG", "CHANGE-REPL-ID"]).await, "OK");
+        goes_on(&mut victim).await;
+        assert_eq!(gate.proxy.gate().backend, source.url());
+        assert_eq!(gate.proxy.gate().state, "open");
+        assert_eq!(call(&source, &["GET", "before"]).await, "1");
+        assert_eq!(call(&source, &["SET", "after", "1"]).await, "OK");
+    }
+
+    #[tokio::test]
+    async fn a_target_that_was_restarted_while_control_stood_still_is_not_committed() {
+        let what = "the target was restarted before the commit";
+        let data = tempfile::tempdir().unwrap();
+        let (source, mut target) = (
+            Server::bare(Version::Redis7_0_15).await.unwrap(),
+            Server::bare(Version::Redis8_2_3).await.unwrap(),
+        );
+        assert_eq!(call(&source, &["SET", "before", "1"]).await, "OK");
+        let gate = Gate::new(&source.url()).await;
+        let servers = [&source, &target];
+        let mut victim = stopped(data.path(), servers, &gate, "aborted", "unpark:applied").await;
+        target.kill9().unwrap();
+        // The copy that the full sync left.
+        let _none = std::fs::remove_file(target.directory().join("dump.rdb"));
+        target.restart().await.unwrap();
+        assert_ne!(call(&target, &["GET", "before"]).await, "1", "it is empty");
+        goes_on(&mut victim).await;
+        assert_eq!(gate.proxy.gate().backend, source.url(), "{what}");
+        assert_eq!(gate.proxy.gate().state, "open", "{what}");
+        assert_eq!(call(&source, &["SET", "after", "1"]).await, "OK");
+        assert_eq!(call(&source, &["GET", "before"]).await, "1");
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_stood_still_through_the_undo_is_released_when_it_answers() {
+        let what = "a proxy missed its release";
+        let data = tempfile::tempdir().unwrap();
+        let (source, target) = (
+            Server::bare(Version::Redis7_0_15).await.unwrap(),
+            Server::bare(Version::Redis8_2_3).await.unwrap(),
+        );
+        let gate = Gate::new(&source.url()).await;
+        gate.proxy.refuse(Some(("PREPARE", "ERR the disk is full")));
+        gate.proxy.mute(Some("RELEASE"));
+        let control = Control::start(config(data.path(), &source.url(), &gate.url), None)
+            .await
+            .unwrap();
+        let start = format!("START p TO s1={} ACCEPT other-writers", target.url());
+        assert!(upgrade(&control, &start).await.is_ok());
+        let aborted = upgrade(&control, "WAIT p aborted 30000").await;
+        assert!(aborted.is_ok(), "{what}: {aborted:?}");
+        assert_eq!(gate.proxy.gate().state, "held", "{what}");
+        gate.proxy.mute(None);
+        gate.is_open(what).await;
+        control.stop().await;
     }
 }

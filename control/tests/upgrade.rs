@@ -1,6 +1,7 @@
 //! Upgrades of real servers, with a proxy that is only a gate.
 
 #[cfg(test)]
+#[expect(dead_code, reason = "the crash tests use the rest of it")]
 mod stub;
 
 #[cfg(test)]
@@ -12,7 +13,7 @@ mod upgrade_tests {
     use bytes::Bytes;
     use understudy_config::{BackendUrl, Config, ListenAddress};
     use understudy_control::Control;
-    use understudy_lab::{Server, Version};
+    use understudy_lab::{Server, ServerOptions, Version};
     use understudy_net::{AdminHandler, AdminRequest, Client, Endpoint, Value};
 
     use crate::stub::{Gate, StubProxy};
@@ -216,6 +217,50 @@ mod upgrade_tests {
         assert_eq!(scene.proxy.gate().epoch, 3);
     }
 
+    /// Servers whose files say what breaks a fence, and a new primary.
+    #[tokio::test]
+    async fn hazards_11_and_31_writable_replicas_are_fenced_and_a_lonely_new_primary_takes_writes()
+    {
+        let data = tempfile::tempdir().unwrap();
+        let options = ServerOptions::new()
+            .set("replica-read-only", "no")
+            .set("min-replicas-to-write", "0");
+        let source = Server::start(Version::Redis6_2_14, options).await.unwrap();
+        let options = ServerOptions::new()
+            .set("replica-read-only", "no")
+            .set("min-replicas-to-write", "1");
+        let target = Server::start(Version::Redis8_2_3, options).await.unwrap();
+        let proxy = StubProxy::new(&source.url());
+        let config = config(data.path(), &source);
+        let control = Control::start(config.clone(), Some(proxy.admin()))
+            .await
+            .unwrap();
+        let admin = control.admin_handler();
+        fill(&source).await;
+        let scene = Scene {
+            source,
+            target,
+            proxy,
+            config,
+            control,
+            admin,
+            _data: data,
+        };
+        Scene::is_ok(&scene.start("CUTOVER manual").await);
+        waiting(&scene).await;
+        assert!(set(&scene.target, "astray").await.starts_with("READONLY"));
+        Scene::is_ok(&scene.upgrade("CUTOVER p").await);
+        scene.wait("soak").await;
+        assert!(set(&scene.source, "astray").await.starts_with("READONLY"));
+        // The source follows it again: it has its one replica, or needs none.
+        let mut target = client(&scene.target).await;
+        let needs = ["CONFIG", "GET", "min-replicas-to-write"];
+        let needs = target.call(&needs).await.unwrap();
+        let needs = needs.field("min-replicas-to-write").and_then(Value::as_i64);
+        assert_eq!(needs, Some(0));
+        assert_eq!(set(&scene.target, "new").await, "OK");
+    }
+
     #[tokio::test]
     async fn a_rollback_that_would_lose_keys_is_blocked_until_they_are_accepted() {
         let scene = scene(Version::Redis6_2_14, Version::Redis8_2_3).await;
@@ -388,10 +433,32 @@ mod upgrade_tests {
         scene.wait("rolled_back").await;
     }
 
+    #[tokio::test]
+    async fn hazard_24_a_target_that_was_restarted_while_control_was_away_is_named() {
+        let mut scene = scene(Version::Redis7_0_15, Version::Redis8_2_3).await;
+        Scene::is_ok(&scene.start("").await);
+        scene.wait("soak").await;
+        scene = restart_with(scene, true).await;
+        let deadline = std::time::Instant::now() + LIMIT;
+        loop {
+            let warnings = scene.json().await["shards"][0]["warnings"].to_string();
+            if warnings.contains("the target was restarted") {
+                return;
+            }
+            assert!(std::time::Instant::now() < deadline, "{warnings}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     async fn restart(scene: Scene) -> Scene {
+        restart_with(scene, false).await
+    }
+
+    /// Control is started again; its target too, while it is away.
+    async fn restart_with(scene: Scene, target_too: bool) -> Scene {
         let Scene {
             source,
-            target,
+            mut target,
             proxy,
             config,
             control,
@@ -399,6 +466,10 @@ mod upgrade_tests {
             _data,
         } = scene;
         control.stop().await;
+        if target_too {
+            target.kill9().unwrap();
+            target.restart().await.unwrap();
+        }
         drop(admin);
         let deadline = std::time::Instant::now() + LIMIT;
         let control = loop {

@@ -8,9 +8,13 @@
 mod cli;
 mod crash;
 mod demo;
+mod disk;
 mod dying;
+mod input;
 mod nutcracker;
 mod probe;
 mod proxies;
+mod soak;
 mod stage;
+mod stall;
 mod upgrade;

@@ -101,3 +101,20 @@ async fn a_target_that_holds_data_is_refused_by_name() {
     assert_eq!(kept, Reply::bulk("data"));
     assert_clean(&verdict(load, &all(&scene.sources)).await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_another_shard_claims_is_never_accepted() {
+    let wanted = options(Version::Redis6_2_14, Version::Redis8_2_3);
+    let (scene, load) = under_load(&wanted).await;
+    let (target, neighbour) = (scene.targets[0].url(), scene.sources[1].url());
+    let twice = [format!("s1={target}"), format!("s2={target}")];
+    let serving = [format!("s1={neighbour}"), "REPLACE".to_owned()];
+    for words in [&twice, &serving] {
+        let mut command = vec!["UPGRADE", "START", POOL, "TO"];
+        command.extend(words.iter().map(String::as_str));
+        let answer = scene.call(&command).await.unwrap();
+        let refused = matches!(&answer, Reply::Error(text) if text.starts_with("BLOCKED") && text.contains("target-claimed"));
+        assert!(refused, "{words:?}: {answer:?}");
+    }
+    assert_clean(&verdict(load, &all(&scene.sources)).await);
+}

@@ -17,7 +17,7 @@ use crate::journal::{
     Direction, FORMAT, GuardPlace, ShardRecord, SnapshotChoice, UpgradeRecord, now_ms,
 };
 use crate::phase::Phase;
-use crate::plan::{Blocker, ShardFacts, blockers, refused};
+use crate::plan::{Blocker, Claim, ShardFacts, blockers, claimed, refused};
 use crate::world::{Asked, gather};
 
 /// One shard, looked at.
@@ -96,7 +96,58 @@ async fn look(inner: &Inner, start: &Start) -> Result<Vec<Looked>, No> {
             blockers,
         });
     }
+    let claims = claims(inner, start, &looked).await?;
+    for one in &mut looked {
+        let shard = format!("{}/{}", start.pool, one.facts.shard);
+        one.blockers.extend(claimed(&one.facts, &shard, &claims));
+    }
     Ok(looked)
+}
+
+/// Every server that some shard has a claim on: those of this request as they were found, and every shard's primary.
+async fn claims(inner: &Inner, start: &Start, looked: &[Looked]) -> Result<Vec<Claim>, No> {
+    let mut claims = Vec::new();
+    for one in looked {
+        let servers = [
+            ("the source", &one.facts.source),
+            ("the target", &one.facts.target),
+        ];
+        claims.extend(servers.map(|(part, server)| Claim {
+            shard: format!("{}/{}", start.pool, one.facts.shard),
+            part,
+            url: server.url.clone(),
+            run_id: Some(server.standing.run_id.clone()),
+        }));
+    }
+    let routes = inner.world.journal.routes().await.map_err(No::wrong)?;
+    for pool in &inner.world.config.pools {
+        for shard in &pool.shards {
+            let route = routes
+                .iter()
+                .find(|route| route.pool == pool.name && route.shard == shard.name);
+            claims.push(Claim {
+                shard: format!("{}/{}", pool.name, shard.name),
+                part: "the primary",
+                url: route.map_or_else(|| shard.primary.to_string(), |route| route.url.clone()),
+                run_id: None,
+            });
+        }
+    }
+    let underway = inner.board.shards(None);
+    for live in underway.iter().filter(|live| !live.record.phase.is_end()) {
+        let record = &live.record;
+        let servers = [
+            ("the source", &record.source),
+            ("the target", &record.target),
+        ];
+        claims.extend(servers.map(|(part, url)| Claim {
+            shard: format!("{}/{}", record.pool, record.shard),
+            part,
+            url: url.clone(),
+            run_id: None,
+        }));
+    }
+    Ok(claims)
 }
 
 /// A backend that is not the server which control takes for the primary. One that cannot be read is not compared.
@@ -197,9 +248,10 @@ fn effects(inner: &Inner, start: &Start, looked: &Looked) -> Result<Vec<Effect>,
     });
     effects.push(Effect::CarryScripts {
         pool: start.pool.clone(),
-        target,
+        target: target.clone(),
     });
     effects.extend(passage.effects());
+    effects.push(Effect::KeepRole { server: target });
     effects.push(Effect::Retire { server: source });
     Ok(effects)
 }

@@ -179,5 +179,23 @@ pub(crate) fn is_promoted(
     CutoverDecision::Go { offset: to.offset }
 }
 
+/// Before step 8: the winner still goes on from the loser's history, in the same process, and the loser is still fenced.
+pub(crate) fn may_commit(
+    identity: &Identity,
+    fenced: &Standing,
+    from: &Standing,
+    to: &Standing,
+) -> CutoverDecision {
+    if from.run_id != identity.from_run_id {
+        return CutoverDecision::Abort(AbortReason::Identity(
+            "the server that serves the shard was restarted".to_owned(),
+        ));
+    }
+    if !from.role.is_replica() {
+        return CutoverDecision::Abort(AbortReason::From("is not fenced any more"));
+    }
+    is_promoted(identity, fenced, to)
+}
+
 #[cfg(test)]
 mod tests;

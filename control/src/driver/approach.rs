@@ -8,7 +8,7 @@ use crate::effect::{Effect, Outcome};
 use crate::effects::{source_settings, target_settings};
 use crate::journal::{SnapshotChoice, now_ms};
 use crate::phase::Phase;
-use crate::verify::{self, CompareOptions, Kind, Progress};
+use crate::verify::{self, CompareOptions, KeyRef, Kind, Progress};
 
 /// Between two looks at a replication.
 const LOOK: Duration = Duration::from_millis(100);
@@ -25,8 +25,11 @@ const LINK_DOWN_MAX: Duration = Duration::from_secs(60);
 /// Differences named in an error.
 const NAMED_MAX: usize = 10;
 
+/// Rounds in which expiries that drifted on the way are made absolute. Clients go on setting some; so many rounds end it.
+const REPAIR_ROUNDS_MAX: u32 = 10;
+
 /// Most keys that may be left for the hold; more are compared again.
-const UNSETTLED_MAX: usize = 1_000;
+pub(super) const UNSETTLED_MAX: usize = 1_000;
 
 impl Driver {
     pub(super) async fn snapshot_phase(&mut self) -> Result<(), Failure> {
@@ -190,28 +193,7 @@ impl Driver {
         self.waits_for(Some("the comparison".to_owned()));
         let (source, target) = (self.record.source.clone(), self.record.target.clone());
         let mut outcome = self.compare(&source, &target).await?;
-        let drifted: Vec<_> = outcome
-            .differences
-            .iter()
-            .filter(|found| found.kind == Kind::Ttl)
-            .cloned()
-            .collect();
-        if !drifted.is_empty() {
-            // 6.2 replicates a time to live, not a time; said again as a time, it is the same on both.
-            let source = self.world.servers.login(&source)?;
-            let repaired =
-                verify::repair_ttls(&source, &drifted, CompareOptions::default().timeout).await;
-            let repaired =
-                repaired.map_err(|error| Failure::Failed(crate::world::one_line(&error)))?;
-            self.record.note(format!(
-                "{repaired} expiries had drifted and were made absolute on the source"
-            ));
-            if repaired > 0 {
-                outcome = self
-                    .compare(&self.record.source, &self.record.target)
-                    .await?;
-            }
-        }
+        self.make_drifted_expiries_absolute(&mut outcome).await?;
         self.waits_for(None);
         self.record.keys_verified = outcome.keys_compared;
         self.record.differences = outcome.differences.len() as u64;
@@ -234,6 +216,44 @@ impl Driver {
         }
         self.unsettled = outcome.unsettled;
         self.enter(Phase::Cutover).await
+    }
+
+    /// 6.2 replicates a time to live, not a time; said again as a time, it is the same on both. Only those keys are compared
+    /// again, round after round: meanwhile clients give others, or the same ones, a time to live of their own.
+    async fn make_drifted_expiries_absolute(
+        &mut self,
+        outcome: &mut verify::Outcome,
+    ) -> Result<(), Failure> {
+        let source = self.world.servers.login(&self.record.source)?;
+        let target = self.world.servers.login(&self.record.target)?;
+        let said = |error: verify::VerifyError| Failure::Failed(crate::world::one_line(&error));
+        let mut repaired = 0;
+        for _ in 0..REPAIR_ROUNDS_MAX {
+            let (drifted, others) = std::mem::take(&mut outcome.differences)
+                .into_iter()
+                .partition(|found| found.kind == Kind::Ttl);
+            let drifted: Vec<verify::Difference> = drifted;
+            outcome.differences = others;
+            if drifted.is_empty() {
+                break;
+            }
+            let options = CompareOptions::default();
+            repaired += verify::repair_ttls(&source, &drifted, options.timeout)
+                .await
+                .map_err(said)?;
+            let keys: Vec<KeyRef> = drifted.into_iter().map(|found| found.key).collect();
+            let comparing = verify::compare_keys(&source, &target, &keys, options);
+            let again = self.unless_stopped(comparing).await?.map_err(said)?;
+            outcome.differences.extend(again.differences);
+            outcome.unsettled.extend(again.unsettled);
+            outcome.unverifiable.extend(again.unverifiable);
+        }
+        if repaired > 0 {
+            self.record.note(format!(
+                "{repaired} expiries had drifted and were made absolute on the source"
+            ));
+        }
+        Ok(())
     }
 
     /// Compares every key of both servers while writes go on.

@@ -3,11 +3,13 @@
 use super::crossing::Crossed;
 use super::{Driver, Failure};
 use crate::effect::Effect;
-use crate::guard::{ForeignKey, GuardState};
+use crate::guard::{ForeignKey, ForeignKeys, GuardState};
 use crate::journal::Direction;
 use crate::phase::Phase;
 use crate::status::WayBack;
-use crate::verify::{KeyRef, Kind};
+use crate::verify::{KeyRef, Kind, Outcome};
+
+use super::approach::UNSETTLED_MAX;
 
 /// Attempts of one rollback, when drain or lag ended the ones before.
 const ATTEMPTS_MAX: u32 = 3;
@@ -19,11 +21,12 @@ impl Driver {
         tracing::warn!(pool = %self.record.pool, shard = %self.record.shard, %failure, "abort");
         self.waits_for(None);
         let by_hand = self.abort_lines();
+        let was_armed = !self.record.armed.is_empty();
         for (side, server) in [
             ("target", self.record.target.clone()),
             ("source", self.record.source.clone()),
         ] {
-            if self.record.armed.is_empty() {
+            if !was_armed {
                 break;
             }
             if side == "target"
@@ -43,8 +46,12 @@ impl Driver {
             }
         }
         self.world.guards.close(&self.record.source).await;
-        self.remember_retired().await;
+        if was_armed {
+            self.remember_retired().await;
+        }
         self.record.error = Some(failure.to_string());
+        // Said at once: the journal may have no room for the end of it.
+        self.show();
         self.board
             .update(&self.record.pool, &self.record.shard, |live| {
                 live.by_hand = by_hand;
@@ -70,17 +77,19 @@ impl Driver {
     async fn remember_retired(&self) {
         let (pool, shard) = (&self.record.pool, &self.record.shard);
         let known = self.world.journal.route(pool, shard).await.ok().flatten();
-        let mut route = known.unwrap_or_else(|| crate::journal::RouteRecord {
+        let source = self.record.source.clone();
+        // An aborted shard is on its source, whatever a commit that was said to have failed has left behind.
+        let mut route = crate::journal::RouteRecord {
             v: crate::journal::FORMAT,
             pool: pool.clone(),
             shard: shard.clone(),
             epoch: self.record.epoch,
-            url: self.record.source.clone(),
-            retired: Vec::new(),
-        });
-        if self.record.armed.is_empty() || route.retired.contains(&self.record.target) {
-            return;
-        }
+            retired: known.map(|route| route.retired).unwrap_or_default(),
+            url: source.clone(),
+        };
+        route
+            .retired
+            .retain(|url| *url != source && *url != self.record.target);
         route.retired.push(self.record.target.clone());
         if let Err(error) = self.world.journal.commit(self.record.clone(), route).await {
             tracing::warn!(%error, "the target will not be known as retired");
@@ -188,6 +197,7 @@ impl Driver {
     /// The target stays fenced and follows nobody; the source gets its settings back.
     async fn settle_rollback(&mut self) {
         let (source, target) = (self.record.source.clone(), self.record.target.clone());
+        self.keep_role(&source).await;
         if let Err(error) = self
             .perform(Effect::Retire {
                 server: target.clone(),
@@ -218,20 +228,10 @@ impl Driver {
     async fn compare_for_rollback(&mut self, accept_loss: Option<u64>) -> Result<(), Failure> {
         let (from, to) = (self.record.target.clone(), self.record.source.clone());
         let mut outcome = self.compare(&from, &to).await?;
-        if accept_loss.is_some() {
+        if let Some(accepted) = accept_loss {
             let seen = self.world.guards.seen(&self.record.source).await;
             let foreign = seen.map(|seen| seen.foreign).unwrap_or_default();
-            let named = |key: &KeyRef, db| {
-                foreign.keys.contains(&ForeignKey {
-                    db,
-                    key: key.key.clone(),
-                })
-            };
-            let lost =
-                |key: &KeyRef| !foreign.whole || named(key, Some(key.db)) || named(key, None);
-            outcome.differences.retain(|found| !lost(&found.key));
-            outcome.unverifiable.retain(|found| !lost(&found.key));
-            outcome.functions.clear();
+            leave_out(&mut outcome, &foreign, accepted).map_err(Failure::Failed)?;
         }
         let expiries = outcome
             .differences
@@ -246,10 +246,19 @@ impl Driver {
         }
         self.record.keys_verified = outcome.keys_compared;
         self.record.differences = outcome.differences.len() as u64;
-        if outcome.is_equal() {
-            return Ok(());
+        if !outcome.is_equal() {
+            return Err(Failure::Failed(super::approach::unequal(&outcome)));
         }
-        Err(Failure::Failed(super::approach::unequal(&outcome)))
+        // Looked at again inside the hold, as on the way forward.
+        self.unsettled = outcome.unsettled;
+        if let Some(beyond) = self.unsettled.len().checked_sub(UNSETTLED_MAX + 1) {
+            self.record.note(format!(
+                "{} keys did not stand still on the way back and were not compared",
+                beyond + 1
+            ));
+            self.unsettled.truncate(UNSETTLED_MAX);
+        }
+        Ok(())
     }
 
     /// The way back as it is true now.
@@ -274,5 +283,90 @@ impl Driver {
                 WayBack::Unknown("the source is connecting".to_owned())
             }
         }
+    }
+}
+
+/// Leaves out what differs because the source could not execute it, and only as much of it as was accepted. Where the guard
+/// could not name all keys, any key may be one of them: then their number is what protects the others.
+fn leave_out(outcome: &mut Outcome, foreign: &ForeignKeys, accepted: u64) -> Result<(), String> {
+    let named = |key: &KeyRef, db| {
+        foreign.keys.contains(&ForeignKey {
+            db,
+            key: key.key.clone(),
+        })
+    };
+    let lost = |key: &KeyRef| !foreign.whole || named(key, Some(key.db)) || named(key, None);
+    let before = outcome.differences.len() + outcome.unverifiable.len();
+    outcome.differences.retain(|found| !lost(&found.key));
+    outcome.unverifiable.retain(|found| !lost(&found.key));
+    outcome
+        .unsettled
+        .retain(|key| !named(key, Some(key.db)) && !named(key, None));
+    outcome.functions.clear();
+    let loss = (before - outcome.differences.len() - outcome.unverifiable.len()) as u64;
+    if loss > accepted {
+        return Err(format!(
+            "{loss} keys would be lost, {accepted} were accepted: ROLLBACK … ACCEPT-LOSS {loss} goes back without them"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::Difference;
+
+    fn key(name: &str) -> KeyRef {
+        KeyRef {
+            db: 0,
+            key: name.into(),
+        }
+    }
+
+    fn differing(names: &[&str]) -> Outcome {
+        let difference = |name: &&str| Difference {
+            key: key(name),
+            kind: Kind::Value,
+            source_digest: None,
+            target_digest: None,
+            source_expiry_ms: None,
+            target_expiry_ms: None,
+        };
+        Outcome {
+            differences: names.iter().map(difference).collect(),
+            complete: true,
+            ..Outcome::default()
+        }
+    }
+
+    #[test]
+    fn no_more_is_lost_than_was_accepted() {
+        // The guard counted three commands and could not name their keys; four keys differ.
+        let foreign = ForeignKeys {
+            count: 3,
+            whole: false,
+            ..ForeignKeys::default()
+        };
+        let mut outcome = differing(&["a", "b", "c", "d"]);
+        let refused = leave_out(&mut outcome, &foreign, 3).unwrap_err();
+        assert!(refused.contains("ACCEPT-LOSS 4"), "{refused}");
+        assert!(leave_out(&mut differing(&["a", "b", "c", "d"]), &foreign, 4).is_ok());
+    }
+
+    #[test]
+    fn a_key_that_the_guard_did_not_name_is_never_left_out() {
+        let mut foreign = ForeignKeys {
+            count: 1,
+            ..ForeignKeys::default()
+        };
+        foreign.keys.insert(ForeignKey {
+            db: Some(0),
+            key: b"a".to_vec(),
+        });
+        let mut outcome = differing(&["a", "b"]);
+        leave_out(&mut outcome, &foreign, 9).unwrap();
+        assert_eq!(outcome.differences.len(), 1);
+        assert_eq!(outcome.differences[0].key, key("b"));
     }
 }

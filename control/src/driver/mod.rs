@@ -11,6 +11,7 @@
 mod approach;
 mod crossing;
 mod finish;
+mod lost;
 mod publish;
 mod resume;
 mod soak;
@@ -24,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::cutover::Passage;
 use crate::effect::{Effect, Outcome};
-use crate::effects::{Failpoint, PerformError, Performer, Real};
+use crate::effects::{PerformError, Performer, Real};
 use crate::journal::{Options, ShardRecord};
 use crate::phase::Phase;
 use crate::status::Board;
@@ -32,6 +33,7 @@ use crate::verify::KeyRef;
 use crate::world::World;
 
 pub(crate) use crossing::forward_place;
+pub(crate) use lost::bring_lost_proxies_home;
 pub(crate) use resume::bring_proxies_home;
 pub(crate) use stop::{Failure, Wish};
 
@@ -82,7 +84,7 @@ impl Driver {
         let performer = Performer::new(
             start.world.journal.clone(),
             real,
-            Failpoint::from_environment(),
+            start.world.failpoint.clone(),
         );
         Driver {
             world: start.world,
@@ -204,6 +206,11 @@ impl Driver {
             }
         }
         Ok(outcome)
+    }
+
+    /// As `perform`, also where the journal does not take it: for an undo, and after a commit.
+    async fn perform_anyway(&mut self, effect: Effect) -> Result<Outcome, Failure> {
+        Ok(self.performer.perform_anyway(&self.record, effect).await?)
     }
 
     /// Shows the lines that undo by hand what is about to happen.

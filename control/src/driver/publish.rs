@@ -22,6 +22,7 @@ impl Driver {
     pub(super) async fn publish_phase(&mut self) -> Result<(), Failure> {
         let passage = self.committed_passage(Direction::Forward)?;
         self.publish(&passage).await?;
+        self.keep_role(&passage.to).await;
         let stats = self
             .world
             .proxies
@@ -62,7 +63,7 @@ impl Driver {
     pub(super) async fn publish(&mut self, passage: &Passage) -> Result<(), Failure> {
         let started = Instant::now();
         loop {
-            match self.perform(passage.effect(Step::Switch)).await {
+            match self.perform_anyway(passage.effect(Step::Switch)).await {
                 Ok(_) => break,
                 Err(error) if self.is_published(passage).await => {
                     tracing::debug!(%error, "the proxies stand at the new epoch already");
@@ -79,7 +80,7 @@ impl Driver {
             self.pause_after_commit(super::stop::RETRY).await?;
         }
         loop {
-            let released = self.perform(passage.effect(Step::Release)).await;
+            let released = self.perform_anyway(passage.effect(Step::Release)).await;
             if released.is_ok() || self.is_published(passage).await {
                 self.record.error = None;
                 return Ok(());
@@ -87,9 +88,21 @@ impl Driver {
             if let Err(error) = released {
                 self.complain(format!("publish the route: {error}"));
             }
-            let _each_on_its_own = self.perform(passage.effect(Step::Switch)).await;
+            let _each_on_its_own = self.perform_anyway(passage.effect(Step::Switch)).await;
             self.catch_up_laggards(passage).await;
             self.pause_after_commit(super::stop::RETRY).await?;
+        }
+    }
+
+    /// Clients are on this server now; a restart must not bring back the replica that it was in an earlier attempt.
+    pub(super) async fn keep_role(&mut self, server: &str) {
+        let effect = Effect::KeepRole {
+            server: server.to_owned(),
+        };
+        if let Err(error) = self.perform_anyway(effect).await {
+            self.record.note(format!(
+                "the new primary did not write down its role: {error}"
+            ));
         }
     }
 
@@ -135,7 +148,7 @@ impl Driver {
             lease_ms: LATE_LEASE_MS,
         };
         for effect in [hold, Effect::Prepare { gate }, passage.effect(Step::Switch)] {
-            if let Err(error) = self.perform(effect).await {
+            if let Err(error) = self.perform_anyway(effect).await {
                 tracing::debug!(%error, "catch up a proxy");
             }
         }

@@ -51,14 +51,34 @@ impl Driver {
                     self.record
                         .note(format!("the guard was not reopened at once: {failure}"));
                 }
+                let (pool, shard) = (self.record.pool.clone(), self.record.shard.clone());
+                if let Some(route) = self.world.journal.route(&pool, &shard).await? {
+                    bring_proxies_home(&self.world, &route).await;
+                }
                 Ok(())
+            }
+            // No attempt is open: what an earlier one left held, because a proxy did not answer its undo, is released.
+            (Phase::Verify | Phase::Cutover, None) => {
+                let route = RouteRecord {
+                    v: crate::journal::FORMAT,
+                    pool: self.record.pool.clone(),
+                    shard: self.record.shard.clone(),
+                    epoch: self.record.epoch,
+                    url: self.record.source.clone(),
+                    retired: Vec::new(),
+                };
+                bring_proxies_home(&self.world, &route).await;
+                match self.record.phase {
+                    // Which keys were left for the hold is not on disk: all are compared again.
+                    Phase::Cutover => self.enter(Phase::Verify).await,
+                    _ => Ok(()),
+                }
             }
             (
                 Phase::Plan
                 | Phase::Snapshot
                 | Phase::Replicate
                 | Phase::Verify
-                | Phase::Cutover
                 | Phase::Committed
                 | Phase::Finalized
                 | Phase::RolledBack
@@ -71,24 +91,30 @@ impl Driver {
     async fn resume_attempt(&mut self, attempt: &Attempt) -> Result<(), Failure> {
         let passage = self.interrupted(attempt)?;
         self.show_by_hand(Some(&passage));
-        let census = self
+        let (gates, silent) = self
             .world
             .proxies
-            .census(&passage.pool, &passage.shard)
+            .gates(&passage.pool, &passage.shard)
             .await;
-        let census = census.map_err(|error| Failure::Failed(error.to_string()))?;
+        if gates.is_empty() {
+            return Err(Failure::Failed("no proxy answers".to_owned()));
+        }
         let from = self.world.servers.standing(&passage.from).await.ok();
         let to = self.world.servers.standing(&passage.to).await.ok();
-        let found = Found {
+        let mut found = Found {
             from: from.as_ref(),
             to: to.as_ref(),
             committed: attempt.committed_offset.is_some(),
-            any_switched: census
-                .gates
-                .iter()
-                .any(|(_, epoch, _, _)| *epoch > passage.epoch),
+            any_switched: gates.iter().any(|(_, epoch, _, _)| *epoch > passage.epoch),
         };
         let way = decide(&found);
+        if let (true, Some(error)) = (found.committed, silent) {
+            // One that does not answer may have been switched. Where that would change the way, it is waited for.
+            found.any_switched = true;
+            if decide(&found) != way {
+                return Err(Failure::Failed(error.to_string()));
+            }
+        }
         tracing::info!(shard = %passage.shard, term = passage.term, ?way, "recover an attempt");
         match way {
             Way::Undo => self.undo_interrupted(&passage, found.committed).await,
@@ -133,7 +159,9 @@ impl Driver {
         passage: &Passage,
         committed: bool,
     ) -> Result<(), Failure> {
-        self.record.identity = None;
+        if passage.direction == Direction::Forward {
+            self.record.identity = None;
+        }
         self.undo(passage, Some(Step::Unpark)).await?;
         self.record.note(format!(
             "attempt {} was interrupted and undone",
@@ -141,14 +169,7 @@ impl Driver {
         ));
         if committed {
             // The commit was reported as failed and undone, and had reached the disk: the servers are right.
-            let route = RouteRecord {
-                v: crate::journal::FORMAT,
-                pool: passage.pool.clone(),
-                shard: passage.shard.clone(),
-                epoch: passage.epoch,
-                url: passage.from.clone(),
-                retired: vec![passage.to.clone()],
-            };
+            let route = self.route_back(passage).await?;
             let mut record = self.record.clone();
             if passage.direction == Direction::Forward {
                 record.phase = Phase::Verify;
@@ -237,10 +258,8 @@ impl Driver {
 /// Proxies that an attempt left held, of shards where no attempt is open: they are switched or released to where the
 /// journal says that the shard is.
 pub(crate) async fn bring_proxies_home(world: &World, route: &RouteRecord) {
-    let Ok(census) = world.proxies.census(&route.pool, &route.shard).await else {
-        return;
-    };
-    for (instance, epoch, state, term) in &census.gates {
+    let (gates, _others_are_not_there) = world.proxies.gates(&route.pool, &route.shard).await;
+    for (instance, epoch, state, term) in &gates {
         let gate = |epoch: u64| crate::effect::Gate {
             pool: route.pool.clone(),
             shard: route.shard.clone(),

@@ -71,13 +71,9 @@ impl Driver {
     /// Soaks until an end, or until control stops.
     pub(crate) async fn soak(&mut self) -> Phase {
         let mut budget = Budget::default();
-        let target_run_id = self
-            .world
-            .servers
-            .standing(&self.record.target)
-            .await
-            .ok()
-            .map(|seen| seen.run_id);
+        // The process that was verified and promoted, also when it was restarted before we looked.
+        let promoted = self.record.identity.as_ref();
+        let target_run_id = promoted.map(|identity| identity.to_run_id.clone());
         while self.record.phase == Phase::Soak {
             let way = self.look(&mut budget, target_run_id.as_deref()).await;
             let soaked_ms =
@@ -166,6 +162,12 @@ impl Driver {
         if self.world.guards.seen(&self.record.source).await.is_none() {
             let _again_at_the_next_look = self.reopen_guard().await;
         }
+        let route = (self.world.journal)
+            .route(&self.record.pool, &self.record.shard)
+            .await;
+        if let Ok(Some(route)) = route {
+            super::bring_lost_proxies_home(&self.world, &route).await;
+        }
         let mut way = self.way_back().await;
         let stats = self
             .world
@@ -210,6 +212,10 @@ impl Driver {
             Ok(target) if target_run_id.is_some_and(|run_id| run_id != target.run_id) => {
                 warnings.push("the target was restarted: check what it lost".to_owned());
             }
+            Ok(target) if target.role.is_replica() => warnings.push(format!(
+                "the target is a replica and refuses writes: redis-cli -u {} REPLICAOF NO ONE",
+                self.record.target
+            )),
             Ok(_) => {}
             Err(error) => warnings.push(format!("the target does not answer: {error}")),
         }

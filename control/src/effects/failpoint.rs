@@ -5,8 +5,12 @@
 //! at start, and only in builds with debug assertions.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use crate::effect::{Effect, EffectError};
+
+/// A thread of ours has taken SIGSTOP, and stopped all others, within this time.
+const STOPPED_WITHIN: Duration = Duration::from_millis(250);
 
 /// When, relative to the effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +113,11 @@ impl Failpoint {
         }
         match wanted.act {
             Act::Kill => signal_ourselves("-KILL"),
-            Act::Stop => signal_ourselves("-STOP"),
+            Act::Stop => {
+                signal_ourselves("-STOP");
+                // Any thread may take the signal; until one has, this one must not go on past its point.
+                std::thread::park_timeout(STOPPED_WITHIN);
+            }
             Act::Error => {
                 let cause = format!("failpoint at {}", moment.name());
                 return Err(EffectError {

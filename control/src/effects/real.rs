@@ -130,6 +130,7 @@ impl Real {
             }
             Effect::Unfence { server } => unfence(&mut servers.hold(server).await?).await,
             Effect::Retire { server } => retire(&mut servers.hold(server).await?).await,
+            Effect::KeepRole { server } => keep_role(&mut servers.hold(server).await?).await,
             Effect::Disarm { server, settings } => {
                 let mut server = servers.hold(server).await?;
                 for (name, value) in settings {
@@ -344,6 +345,15 @@ async fn retire(server: &mut Held) -> Result<Outcome, Cause> {
     let _kept_in_memory_only = server.rewrite_config().await?;
     refuses_writes(server).await?;
     read_back_replica(server).await
+}
+
+async fn keep_role(server: &mut Held) -> Result<Outcome, Cause> {
+    Ok(match server.rewrite_config().await? {
+        None => Outcome::Done,
+        Some(why) => Outcome::Said(vec![format!(
+            "the new primary could not write down its role ({why}): see that it is not started as a replica"
+        )]),
+    })
 }
 
 /// What arming sets on the server that is to take over.

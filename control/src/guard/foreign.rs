@@ -4,6 +4,7 @@
 //! (hazard 22). A script arrives as a transaction of its effects, so it is one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use understudy_resp::args::Args;
@@ -25,6 +26,15 @@ pub struct ForeignKey {
     pub db: Option<u32>,
     /// The key.
     pub key: Vec<u8>,
+}
+
+impl fmt::Display for ForeignKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.db {
+            Some(db) => write!(out, "db{db}:{}", self.key.escape_ascii()),
+            None => write!(out, "db?:{}", self.key.escape_ascii()),
+        }
+    }
 }
 
 /// What the source could not execute so far.

@@ -78,6 +78,13 @@ impl Journal {
         Ok(Journal { jobs })
     }
 
+    /// A journal that takes nothing, as one on a full disk.
+    #[cfg(test)]
+    pub(crate) fn broken() -> Journal {
+        let (jobs, _gone) = mpsc::channel::<Job>(1);
+        Journal { jobs }
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut Store) -> Result<T, JournalError> + Send + 'static,

@@ -354,11 +354,14 @@ fn other_writers(facts: &ShardFacts) -> Vec<Blocker> {
             .chars()
             .any(|flag| matches!(flag, 'S' | 'M' | 'O'))
     };
+    // A connection that has sent nothing has written nothing; it may be a proxy's that was dialled this instant and has not
+    // said its name yet.
+    let silent = |client: &ClientFacts| client.command.eq_ignore_ascii_case("null");
     let strangers: Vec<String> = facts
         .source
         .clients
         .iter()
-        .filter(|client| !ours(client) && !link(client))
+        .filter(|client| !ours(client) && !link(client) && !silent(client))
         .take(5)
         .map(|client| {
             format!(

@@ -2,9 +2,11 @@
 
 mod blocker;
 mod checks;
+mod claims;
 mod facts;
 mod versions;
 
 pub(crate) use blocker::{Blocker, refused};
 pub(crate) use checks::blockers;
+pub(crate) use claims::{Claim, claimed};
 pub(crate) use facts::{Build, ClientFacts, Product, ServerFacts, ShardFacts};

@@ -165,9 +165,18 @@ impl Proxies {
         gate: &Gate,
         url: &str,
     ) -> Vec<Result<GateReport, ProxyError>> {
-        let next = (gate.epoch + 1).to_string();
+        self.switch_to(gate, gate.epoch + 1, url).await
+    }
+
+    /// SWITCH to any later epoch, for a proxy that missed several.
+    pub(crate) async fn switch_to(
+        &self,
+        gate: &Gate,
+        next_epoch: u64,
+        url: &str,
+    ) -> Vec<Result<GateReport, ProxyError>> {
         self.order(
-            Self::words("SWITCH", gate, &[next, url.to_owned()]),
+            Self::words("SWITCH", gate, &[next_epoch.to_string(), url.to_owned()]),
             ORDER_TIMEOUT,
         )
         .await
@@ -183,6 +192,25 @@ impl Proxies {
     pub(crate) async fn pools(&self) -> Vec<Result<Pools, ProxyError>> {
         self.each(|link| async move { link.lock().await.pools().await })
             .await
+    }
+
+    /// Where a shard stands in the proxies that answer, and what is wrong with the first that does not.
+    pub(crate) async fn gates(
+        &self,
+        pool: &str,
+        shard: &str,
+    ) -> (Vec<(String, u64, String, u64)>, Option<ProxyError>) {
+        let (mut gates, mut silent) = (Vec::new(), None);
+        for answer in self.pools().await {
+            match answer {
+                Ok(pools) => gates.extend(pools.shard(pool, shard).map(|report| {
+                    let (epoch, gate, term) = (report.epoch, report.gate.clone(), report.term);
+                    (pools.instance.clone(), epoch, gate, term)
+                })),
+                Err(error) => silent = silent.or(Some(error)),
+            }
+        }
+        (gates, silent)
     }
 
     /// Where a shard stands; any proxy that does not answer, or does not serve it, is an error.

@@ -8,6 +8,9 @@ use super::Live;
 use crate::journal::{Direction, ShardRecord, UpgradeRecord};
 use crate::phase::{Phase, pool_phase};
 
+/// Keys that the old server lacks, named in STATUS; all of them are counted.
+const WAY_BACK_KEYS_MAX: usize = 100;
+
 fn name(phase: Option<Phase>) -> &'static str {
     phase.map_or("none", Phase::name)
 }
@@ -50,6 +53,10 @@ fn shard_json(live: &Live) -> Value {
         "hold_ms": record.hold_ms,
         "way_back": live.way_back.as_ref().map(ToString::to_string),
         "way_back_reason": live.way_back.as_ref().and_then(|way| way.reason().map(str::to_owned)),
+        "way_back_keys": record.foreign.as_ref().map(|foreign| {
+            let named = foreign.keys.iter().take(WAY_BACK_KEYS_MAX);
+            named.map(ToString::to_string).collect::<Vec<String>>()
+        }),
         "waiting": live.waiting,
         "rolling_back": live.rolling_back,
         "warnings": live.warnings,

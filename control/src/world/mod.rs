@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use understudy_config::{BackendUrl, Config, Pool, Scheme, Shard};
 
+use crate::effects::Failpoint;
 use crate::journal::Journal;
 use crate::proxies::Proxies;
 use crate::snapshot::LocalSnapshots;
@@ -26,6 +27,8 @@ pub(crate) struct World {
     pub(crate) servers: Servers,
     pub(crate) guards: Guards,
     pub(crate) snapshots: LocalSnapshots,
+    /// One for all drivers, so that a place which is asked for once stops control once.
+    pub(crate) failpoint: Arc<Failpoint>,
 }
 
 impl World {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use understudy_config::BackendUrl;
+use understudy_net::{ClientError, DialError};
 
 use crate::cutover::{Role, Standing};
 use crate::server::{self, Observed, Probe, Rewrite, ServerLink};
@@ -92,6 +93,20 @@ impl Servers {
         };
         held.connect().await?;
         Ok(held)
+    }
+
+    /// True when a server's process is certainly gone: its machine answers, and nobody listens there. Silence proves nothing.
+    pub(crate) async fn nobody_listens(&self, url: &str) -> bool {
+        let Ok(login) = self.login(url) else {
+            return false;
+        };
+        match ServerLink::connect(&login, SERVER_TIMEOUT).await {
+            Err(server::ServerError::Connection {
+                cause: ClientError::Connect(DialError::Connect { cause, .. }),
+                ..
+            }) => cause.kind() == std::io::ErrorKind::ConnectionRefused,
+            Err(_) | Ok(_) => false,
+        }
     }
 
     /// How a server stands now.

@@ -20,6 +20,7 @@ struct State {
     told: Vec<String>,
     instance: String,
     refuse: Option<(&'static str, &'static str)>,
+    mute: Option<&'static str>,
 }
 
 /// A proxy of one pool `p` with one shard `s1`.
@@ -41,6 +42,7 @@ impl StubProxy {
             told: Vec::new(),
             instance: "stub".to_owned(),
             refuse: None,
+            mute: None,
         };
         Arc::new(StubProxy {
             state: Mutex::new(state),
@@ -65,6 +67,16 @@ impl StubProxy {
     /// Answers this verb with this error from now on.
     pub(crate) fn refuse(&self, what: Option<(&'static str, &'static str)>) {
         self.state.lock().unwrap().refuse = what;
+    }
+
+    /// Answers this verb with nothing at all from now on, and does not obey it.
+    pub(crate) fn mute(&self, what: Option<&'static str>) {
+        self.state.lock().unwrap().mute = what;
+    }
+
+    /// Which process it says that it is.
+    pub(crate) fn set_instance(&self, name: &str) {
+        self.state.lock().unwrap().instance = name.to_owned();
     }
 
     pub(crate) fn set(&self, gate: Gate) {
@@ -141,7 +153,14 @@ impl AdminHandler for Handler {
         &'a self,
         request: AdminRequest,
     ) -> Pin<Box<dyn Future<Output = Value> + Send + 'a>> {
-        Box::pin(async move { self.0.answer(&request) })
+        Box::pin(async move {
+            let verb = request.text(0).unwrap_or_default().to_ascii_uppercase();
+            let is_mute = self.0.state.lock().unwrap().mute == Some(verb.as_str());
+            if is_mute {
+                std::future::pending::<()>().await;
+            }
+            self.0.answer(&request)
+        })
     }
 
     fn help(&self) -> Vec<(&'static str, &'static str)> {

@@ -114,6 +114,19 @@ impl Process {
         false
     }
 
+    /// Makes every write of this process beyond so many bytes of a file fail, its log included, as a full disk does; `None`
+    /// makes room again.
+    pub fn limit_files(&self, bytes: Option<u64>) -> Result<(), LabError> {
+        let limit = rustix::process::Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        let pid = Pid::from_child(&self.child);
+        rustix::process::prlimit(Some(pid), rustix::process::Resource::Fsize, limit)
+            .map(drop)
+            .map_err(|cause| LabError::io("limit understudy's files")(io::Error::from(cause)))
+    }
+
     /// SIGHUP: reload.
     pub fn hang_up(&self) -> Result<(), LabError> {
         self.signal(Signal::HUP)

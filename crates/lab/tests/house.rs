@@ -207,6 +207,25 @@ fn no_file_is_longer_than_its_idea() {
 }
 
 #[test]
+fn every_test_that_the_hazards_name_is_there() {
+    let page = read(&repository().join("docs/hazards.md"));
+    let last_cells = page
+        .lines()
+        .filter_map(|line| line.rsplit('|').nth(1))
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .filter(|word| word.contains('_') && !word.contains(['.', '/', '=']));
+    let code: String = files(".rs").iter().map(|path| read(path)).collect();
+    let missing: Vec<String> = last_cells
+        .filter(|name| !code.contains(&format!("fn {name}(")))
+        .map(str::to_owned)
+        .collect();
+    nothing(
+        &missing,
+        "tests that docs/hazards.md names and nobody wrote:",
+    );
+}
+
+#[test]
 fn nothing_is_left_to_be_done() {
     // Spelled apart, or this file would find itself.
     let words = [

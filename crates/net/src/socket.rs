@@ -3,7 +3,7 @@
 //! Reading and writing never wait: `try_read` and `try_write` take `&self`, so the reader of a socket
 //! and its writer need no lock between them, and a task waits in `readable` or `writable` instead.
 
-use std::io;
+use std::io::{self, Read};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -45,20 +45,12 @@ impl Socket {
     /// Reads what is there. `Ok(0)` is the peer's end; `WouldBlock` means: wait in `readable`.
     pub fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
         match self {
-            Socket::Tcp(stream) => {
-                let taken = stream.try_read(into)?;
-                if is_drained(taken, into.len()) {
-                    let _cleared = stream.try_io(Interest::READABLE, nothing_left);
-                }
-                Ok(taken)
-            }
-            Socket::Unix(stream) => {
-                let taken = stream.try_read(into)?;
-                if is_drained(taken, into.len()) {
-                    let _cleared = stream.try_io(Interest::READABLE, nothing_left);
-                }
-                Ok(taken)
-            }
+            Socket::Tcp(stream) => read_once(into, &SockRef::from(stream), |read| {
+                stream.try_io(Interest::READABLE, read)
+            }),
+            Socket::Unix(stream) => read_once(into, &SockRef::from(stream), |read| {
+                stream.try_io(Interest::READABLE, read)
+            }),
             Socket::Tls(session) => session.try_read(into),
         }
     }
@@ -144,15 +136,27 @@ impl Socket {
     }
 }
 
-/// Whether a read has emptied the kernel's buffer. With epoll's edges a short read says so, and the next bytes make a new
-/// edge: asking again would only cost a system call that answers EAGAIN. tokio's own `poll_read` does the same.
-fn is_drained(taken: usize, room: usize) -> bool {
-    cfg!(target_os = "linux") && taken > 0 && taken < room
-}
-
-/// Makes `try_io` forget that the socket was readable.
-fn nothing_left() -> io::Result<()> {
-    Err(io::ErrorKind::WouldBlock.into())
+/// Reads once. A read that did not fill its room has emptied the kernel's buffer, and with epoll's edges the next bytes
+/// make a new event: so readiness is forgotten at once, and no system call is spent on hearing EAGAIN.
+///
+/// It must be forgotten inside the same `try_io` that read. There tokio forgets only the event that it had seen before the
+/// read; an event that another thread's driver brings meanwhile stays, and nobody sleeps on bytes that are there.
+fn read_once(
+    into: &mut [u8],
+    mut socket: &socket2::Socket,
+    try_io: impl FnOnce(&mut dyn FnMut() -> io::Result<usize>) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut taken = None;
+    let outcome = try_io(&mut || {
+        let count = socket.read(into)?;
+        taken = Some(count);
+        let drained = cfg!(target_os = "linux") && count > 0 && count < into.len();
+        if drained {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(count)
+    });
+    taken.map_or(outcome, Ok)
 }
 
 /// Small replies must leave at once, and a peer that lost power must be noticed.

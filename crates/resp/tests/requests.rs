@@ -162,6 +162,7 @@ fn what_is_no_frame_is_named_as_redis_names_it() {
     check(b"*1048577\r\n", "!invalid multibulk length");
     check(b"*99999999999999999999\r\n", "!invalid multibulk length");
     check(b"*1\r\nGET\r\n", "!expected '$', got 'G'");
+    check(b"*1\r\n\r\n", "!expected '$', got ' '");
     check(b"*2\r\n$3\r\nGET\r\n\x00", "!expected '$', got '\\x00'");
     check(b"*1\r\n$x\r\n", "!invalid bulk length");
     check(b"*1\r\n$-1\r\n", "!invalid bulk length");

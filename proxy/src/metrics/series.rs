@@ -13,7 +13,7 @@ type Counted = fn(&ShardCounters) -> u64;
 type OfShard = (&'static str, &'static str, Counted);
 
 /// Counters without labels, summed over the workers.
-const WHOLE: [Whole; 15] = [
+const WHOLE: [Whole; 19] = [
     (
         "understudy_sessions_opened_total",
         "Client sessions opened.",
@@ -53,6 +53,26 @@ const WHOLE: [Whole; 15] = [
         "understudy_scripts_healed_total",
         "EVALSHA that became EVAL after NOSCRIPT.",
         |it| it.scripts_healed,
+    ),
+    (
+        "understudy_commands_blocking_total",
+        "Commands that may block, taken.",
+        |it| it.commands_blocking,
+    ),
+    (
+        "understudy_commands_parked_total",
+        "Blocked commands taken back from a server for a hold, to be sent again.",
+        |it| it.commands_parked,
+    ),
+    (
+        "understudy_blocked_abandoned_total",
+        "Blocked commands whose client left meanwhile: the most that can have been popped for nobody.",
+        |it| it.blocked_abandoned,
+    ),
+    (
+        "understudy_unblocks_refused_total",
+        "CLIENT UNBLOCK that a server refused: a hold waits until the command ends.",
+        |it| it.unblocks_refused,
     ),
     (
         "understudy_replies_swallowed_total",

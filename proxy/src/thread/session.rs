@@ -16,6 +16,9 @@ use crate::worker::{ClientEnd, CloseReason, SessionId, Took};
 
 /// Longest TLS handshake of a client. Then the connection is closed.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// From so many bytes of one client on, lanes are written before the next client is read: one system call is little for
+/// that much, and the bytes are still in the processor's cache.
+const LONG_READ_BYTES: usize = 32 << 10;
 /// How long a connection that we close keeps reading, so that the error we said is not destroyed by a reset.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -70,7 +73,7 @@ async fn converse(shell: &Rc<Shell>, session: &Session) {
         match session.wire.event().await {
             Event::Ended => return,
             Event::Writable => {
-                shell.write_session(session);
+                shell.write_session(session, shell.now());
                 shell.settle();
             }
             Event::Readable => {
@@ -83,9 +86,10 @@ async fn converse(shell: &Rc<Shell>, session: &Session) {
 }
 
 /// Hands what the client sent to the core. False when the connection is gone.
-fn read(shell: &Shell, session: &Session) -> bool {
+fn read(shell: &Rc<Shell>, session: &Session) -> bool {
     let mut scratch = shell.scratch.borrow_mut();
     let now = shell.now();
+    let mut long = false;
     match session.wire.read(&mut scratch) {
         Ok(None) => return true,
         Ok(Some(0)) => {
@@ -96,6 +100,7 @@ fn read(shell: &Shell, session: &Session) -> bool {
                 .client_closed(session.id, ClientEnd::ReadClosed, now);
         }
         Ok(Some(taken)) => {
+            long = taken >= LONG_READ_BYTES;
             let took = shell
                 .core
                 .borrow_mut()
@@ -107,7 +112,13 @@ fn read(shell: &Shell, session: &Session) -> bool {
         }
         Err(_reset) => return false,
     }
-    shell.flush.raise();
+    drop(scratch);
+    if long {
+        shell.settle();
+        shell.write_lanes();
+    } else {
+        shell.flush.raise();
+    }
     true
 }
 

@@ -1,7 +1,7 @@
 //! The sockets of one worker around its core: asks the core what is to do and does it.
 //!
 //! ```text
-//!  session task:  read -> core.client_bytes -> wake the flusher
+//!  session task:  read -> core.client_bytes -> wake the flusher; after a long read write the lanes at once
 //!  flusher:       behind every session that was ready in this turn: settle, then write each lane once
 //!  lane task:     read -> core.backend_bytes -> settle: replies are written to their clients right away
 //! ```
@@ -164,17 +164,19 @@ impl Shell {
             self.dialling.borrow_mut().insert(dial.lane);
             self.spawn(lane::run(Rc::clone(self), dial));
         }
+        // One look at the clock for all of them.
+        let now = self.now();
         for id in dirty.write_sessions.drain(..) {
             let session = self.sessions.borrow().find(id).cloned();
             if let Some(session) = session {
-                self.write_session(&session);
+                self.write_session(&session, now);
             }
         }
         for (id, reason) in dirty.close_sessions.drain(..) {
             let session = self.sessions.borrow().find(id).cloned();
             if let Some(session) = session {
                 session.closing.set(Some(reason));
-                self.write_session(&session);
+                self.write_session(&session, now);
             }
         }
         for id in dirty.resume.drain(..) {
@@ -226,8 +228,7 @@ impl Shell {
     }
 
     /// Writes what the session has, until the kernel takes no more; behind the last byte a closing session ends.
-    pub(super) fn write_session(&self, session: &Session) {
-        let now = self.now();
+    pub(super) fn write_session(&self, session: &Session, now: Tick) {
         let mut core = self.core.borrow_mut();
         loop {
             let output = core.session_output(session.id);

@@ -5,7 +5,7 @@
 //! is flushed, because both happen in one call.
 
 use understudy_resp::args::{Args, FrameArgs};
-use understudy_resp::command::{self, Class, CommandSpec, Flags, RefuseReason};
+use understudy_resp::command::{self, Class, CommandSpec, Flags, RefuseReason, ResolveError};
 use understudy_resp::encode;
 use understudy_resp::scan::{ProtocolError, RequestScanner, Scan};
 
@@ -306,6 +306,9 @@ impl Worker {
         let args = it.args;
         let spec = match command::resolve(args) {
             Ok(spec) => spec,
+            Err(ResolveError::WrongArity(spec)) if spec.name == "exec" => {
+                return self.abort_exec(pass);
+            }
             Err(error) => return self.refuse(pass, &error.error_text(args)),
         };
         let Some(session) = self.session(pass.id) else {
@@ -360,9 +363,6 @@ impl Worker {
         }
         match self.shard_of_keys(pass, spec, it.args) {
             Ok(Some(shard)) => self.forward(pass, shard, latency_class(spec), it.at, it.len),
-            Ok(None) if pass.shards == 1 => {
-                self.forward(pass, ShardIndex(0), latency_class(spec), it.at, it.len)
-            }
             Ok(None) => self.refuse(pass, &no_keys(spec)),
             Err(text) => self.refuse(pass, &text),
         }
@@ -375,10 +375,14 @@ impl Worker {
         spec: &'static CommandSpec,
         args: FrameArgs<'_>,
     ) -> Result<Option<ShardIndex>, String> {
+        if pass.shards == 1 {
+            // Whatever its keys are, they lie there; and what is wrong with them, the server says best.
+            return Ok(Some(ShardIndex(0)));
+        }
         let mut keys = std::mem::take(&mut self.keys);
         let found = match command::keys(spec, args, &mut keys) {
             Err(error) => Err(format!("ERR {error}")),
-            Ok(()) if pass.shards > 1 && command::reaches_unnamed_keys(spec, args) => Err(format!(
+            Ok(()) if command::reaches_unnamed_keys(spec, args) => Err(format!(
                 "ERR understudy does not carry '{}' with patterns in a pool of several shards",
                 shown(spec)
             )),

@@ -1,8 +1,8 @@
-//! Commands that the proxy answers by itself: who the client is, what it selected, and what the table says.
+//! Commands that the proxy answers by itself: who the client is, and what it selected.
 
 use understudy_resp::Protocol;
 use understudy_resp::args::{Args, FrameArgs};
-use understudy_resp::command::{self, Begin, CommandSpec, Find, Local};
+use understudy_resp::command::Local;
 use understudy_resp::encode;
 
 use super::admit::{Admitted, Command, Pass};
@@ -42,6 +42,9 @@ impl Worker {
     ) -> Option<CloseReason> {
         let protocol = self.session(id)?.protocol;
         match local {
+            Local::Ping if args.count() > 2 => {
+                encode::error(out, "ERR wrong number of arguments for 'ping' command");
+            }
             Local::Ping if args.count() > 1 => encode::bulk(out, args.slice(1)),
             Local::Ping => encode::simple(out, "PONG"),
             Local::Echo => encode::bulk(out, args.slice(1)),
@@ -75,31 +78,6 @@ impl Worker {
                 let line = self.client_info(id, now);
                 encode::verbatim(out, protocol, "txt", line.as_bytes());
             }
-            Local::Command => {
-                encode::array_header(out, command::all().len());
-                command::all()
-                    .iter()
-                    .for_each(|spec| describe(out, protocol, spec));
-            }
-            Local::CommandCount => encode::integer(out, command::all().len() as i64),
-            Local::CommandList => {
-                encode::array_header(out, command::all().len());
-                command::all()
-                    .iter()
-                    .for_each(|spec| encode::bulk(out, spec.name.as_bytes()));
-            }
-            Local::CommandInfo => {
-                encode::array_header(out, args.count().saturating_sub(2));
-                for at in 2..args.count() {
-                    match command::lookup(args.slice(at)) {
-                        Some(spec) => describe(out, protocol, spec),
-                        None => encode::null_array(out, protocol),
-                    }
-                }
-            }
-            // The texts are the servers' own; clients that ask for them take an empty map for "no help here".
-            Local::CommandDocs => encode::map_header(out, protocol, 0),
-            Local::CommandGetKeys | Local::CommandGetKeysAndFlags => self.command_keys(args, out),
         }
         None
     }
@@ -154,7 +132,7 @@ impl Worker {
             (1, _) => None,
             (_, b"2") => Some(Protocol::Resp2),
             (_, b"3") => Some(Protocol::Resp3),
-            (_, text) if text.iter().all(u8::is_ascii_digit) => {
+            (_, text) if integer(text).is_some() => {
                 return encode::error(out, "NOPROTO unsupported protocol version");
             }
             _ => {
@@ -233,9 +211,7 @@ impl Worker {
 
     fn select(&mut self, id: SessionId, wanted: &[u8], out: &mut Vec<u8>) {
         let databases = self.settings.databases;
-        let wanted = std::str::from_utf8(wanted)
-            .ok()
-            .and_then(|text| text.parse::<i64>().ok());
+        let wanted = integer(wanted);
         let Some(session) = self.session(id) else {
             return;
         };
@@ -290,22 +266,23 @@ impl Worker {
     }
 
     fn set_info(&mut self, id: SessionId, what: &[u8], value: &[u8], out: &mut Vec<u8>) {
-        if !is_name(value) {
-            return encode::error(
-                out,
-                "ERR lib-name and lib-ver cannot contain spaces, newlines or special characters.",
-            );
-        }
         let Some(session) = self.session(id) else {
             return;
         };
-        if what.eq_ignore_ascii_case(b"lib-name") {
-            session.library = value.to_vec();
+        let (place, option) = if what.eq_ignore_ascii_case(b"lib-name") {
+            (&mut session.library, "lib-name")
         } else if what.eq_ignore_ascii_case(b"lib-ver") {
-            session.library_version = value.to_vec();
+            (&mut session.library_version, "lib-ver")
         } else {
-            return encode::error(out, "ERR Unrecognized option");
+            let what = String::from_utf8_lossy(what);
+            return encode::error(out, &format!("ERR Unrecognized option '{what}'"));
+        };
+        if !is_name(value) {
+            let text =
+                format!("ERR {option} cannot contain spaces, newlines or special characters.");
+            return encode::error(out, &text);
         }
+        value.clone_into(place);
         encode::ok(out);
     }
 
@@ -338,32 +315,6 @@ impl Worker {
             text(&session.library_version),
         )
     }
-
-    fn command_keys(&mut self, args: FrameArgs<'_>, out: &mut Vec<u8>) {
-        let words: Vec<&[u8]> = (2..args.count()).map(|at| args.slice(at)).collect();
-        let flags = args.slice(1).eq_ignore_ascii_case(b"GETKEYSANDFLAGS");
-        let Ok(spec) = command::resolve(&words) else {
-            return encode::error(out, "ERR Invalid command specified");
-        };
-        let mut keys = Vec::new();
-        if command::data_keys(spec, &words, &mut keys).is_err() {
-            return encode::error(out, "ERR Invalid arguments specified for command");
-        }
-        if keys.is_empty() {
-            return encode::error(out, "ERR The command has no key arguments");
-        }
-        encode::array_header(out, keys.len());
-        for key in keys {
-            if flags {
-                encode::array_header(out, 2);
-            }
-            encode::bulk(out, words.get(key).copied().unwrap_or_default());
-            if flags {
-                encode::array_header(out, 1);
-                encode::simple(out, if command::is_write(spec) { "RW" } else { "RO" });
-            }
-        }
-    }
 }
 
 enum Login {
@@ -377,34 +328,8 @@ fn is_name(name: &[u8]) -> bool {
     name.len() <= NAME_MAX && name.iter().all(|byte| (b'!'..=b'~').contains(byte))
 }
 
-/// One entry of COMMAND: name, arity, flags, first key, last key, step, and the lists that newer servers add.
-fn describe(out: &mut Vec<u8>, protocol: Protocol, spec: &CommandSpec) {
-    let (first, last, step) = match spec.keys.first().map(|key| (key.begin, key.find)) {
-        Some((Begin::Index(first), Find::Range { last, step, .. })) => {
-            let last = if last >= 0 {
-                i64::from(first) + i64::from(last)
-            } else {
-                i64::from(last)
-            };
-            (i64::from(first), last, i64::from(step))
-        }
-        Some(_) | None => (0, 0, 0),
-    };
-    encode::array_header(out, 10);
-    encode::bulk(out, spec.name.as_bytes());
-    encode::integer(out, i64::from(spec.arity));
-    encode::set_header(out, protocol, spec.flags.names().count());
-    spec.flags
-        .names()
-        .for_each(|name| encode::simple(out, name));
-    for number in [first, last, step] {
-        encode::integer(out, number);
-    }
-    for _ in 0..3 {
-        encode::set_header(out, protocol, 0);
-    }
-    encode::array_header(out, spec.subcommands.len());
-    spec.subcommands
-        .iter()
-        .for_each(|sub| describe(out, protocol, sub));
+/// A number as servers read one: neither `+1` nor `01`, nor blanks around it.
+fn integer(text: &[u8]) -> Option<i64> {
+    let number: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    (number.to_string().as_bytes() == text).then_some(number)
 }

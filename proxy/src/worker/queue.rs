@@ -64,6 +64,12 @@ impl Worker {
         }
     }
 
+    /// EXEC with arguments: servers drop the transaction, if there is one.
+    pub(super) fn abort_exec(&mut self, pass: &mut Pass<'_>) -> Admitted {
+        self.take_transaction(pass.id);
+        self.answer(pass, texts::EXEC_ARITY)
+    }
+
     /// Sends the unit. A closed gate stops the session at EXEC; what is queued waits with it.
     fn exec(&mut self, pass: &mut Pass<'_>, shard: ShardIndex) -> Admitted {
         self.flush(pass);
@@ -124,7 +130,7 @@ impl Worker {
                 }
             }
             Class::Keyless => match self.shard_of_keys(pass, spec, it.args) {
-                Ok(None) if pass.shards > 1 => return self.refuse(pass, &no_keys(spec)),
+                Ok(None) => return self.refuse(pass, &no_keys(spec)),
                 Ok(shard) => shard,
                 Err(text) => return self.refuse(pass, &text),
             },

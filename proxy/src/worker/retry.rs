@@ -94,22 +94,35 @@ pub(super) fn remedy(sent: Sent, effect: Effect) -> Remedy {
     }
 }
 
-/// The text of a demoted server, whole: a script may return an error of its own that merely begins with READONLY, after
-/// it wrote, and must not run twice.
+/// The texts of the measured servers, whole: a script may return an error of its own that merely begins with READONLY or
+/// TRYAGAIN, after it wrote, and must not run twice.
 const READONLY_TEXT: &[u8] = b"READONLY You can't write against a read only replica.";
+/// Behind the server's name.
+const LOADING_TEXT: &[u8] = b" is loading the dataset in memory";
+const MASTERDOWN_TEXT: &[u8] = b"MASTERDOWN Link with MASTER is down";
+const NOSCRIPT_TEXT: &[u8] = b"NOSCRIPT No matching script.";
+const CLUSTERDOWN_TEXTS: [&[u8]; 2] = [
+    b"CLUSTERDOWN The cluster is down",
+    b"CLUSTERDOWN Hash slot not served",
+];
+const TRYAGAIN_TEXT: &[u8] = b"TRYAGAIN Multiple keys request during rehashing of slot";
 
 /// Reads an error reply, `-` included. `None`: it was executed, or it failed for a reason that sending again cannot mend.
 pub(super) fn refusal(reply: &[u8]) -> Option<Refusal> {
     let text = reply.strip_prefix(b"-")?;
     match text.first()? {
         b'R' if text.starts_with(READONLY_TEXT) => Some(Refusal::ReadOnly),
-        b'L' if text.starts_with(b"LOADING ") => Some(Refusal::Loading),
-        b'M' if text.starts_with(b"MASTERDOWN ") => Some(Refusal::MasterDown),
+        b'L' if text.starts_with(b"LOADING ") && contains(text, LOADING_TEXT) => {
+            Some(Refusal::Loading)
+        }
+        b'M' if text.starts_with(MASTERDOWN_TEXT) => Some(Refusal::MasterDown),
         b'M' if text.starts_with(b"MOVED ") => Some(Refusal::Moved),
         b'A' if text.starts_with(b"ASK ") => Some(Refusal::Ask),
-        b'N' if text.starts_with(b"NOSCRIPT ") => Some(Refusal::NoScript),
-        b'C' if text.starts_with(b"CLUSTERDOWN ") => Some(Refusal::ClusterDown),
-        b'T' if text.starts_with(b"TRYAGAIN ") => Some(Refusal::TryAgain),
+        b'N' if text.starts_with(NOSCRIPT_TEXT) => Some(Refusal::NoScript),
+        b'C' if CLUSTERDOWN_TEXTS.iter().any(|it| text.starts_with(it)) => {
+            Some(Refusal::ClusterDown)
+        }
+        b'T' if text.starts_with(TRYAGAIN_TEXT) => Some(Refusal::TryAgain),
         b'U' if text.starts_with(b"UNBLOCKED ") => Some(Refusal::Unblocked),
         b'E' if text.starts_with(b"EXECABORT ") && contains(text, READONLY_TEXT) => {
             Some(Refusal::ExecAbort)
@@ -224,7 +237,25 @@ mod tests {
             "-TRYAGAIN Multiple keys request during rehashing of slot\r\n",
             Some(Refusal::TryAgain),
         );
-        check("-READONLY said by a script that wrote\r\n", None);
+        check(
+            "-LOADING Valkey is loading the dataset in memory\r\n",
+            Some(Refusal::Loading),
+        );
+        check("-NOSCRIPT No matching script.\r\n", Some(Refusal::NoScript));
+        check(
+            "-CLUSTERDOWN Hash slot not served\r\n",
+            Some(Refusal::ClusterDown),
+        );
+        for code in [
+            "READONLY",
+            "LOADING",
+            "MASTERDOWN",
+            "NOSCRIPT",
+            "CLUSTERDOWN",
+            "TRYAGAIN",
+        ] {
+            check(&format!("-{code} said by a script that wrote\r\n"), None);
+        }
         check(
             "-OOM command not allowed when used memory > 'maxmemory'.\r\n",
             None,

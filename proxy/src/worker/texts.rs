@@ -25,6 +25,8 @@ pub(super) const CHANGE_WHILE_WATCHING: &str =
 /// A transaction with an error in its queue.
 pub(super) const EXECABORT: &[u8] =
     b"-EXECABORT Transaction discarded because of previous errors.\r\n";
+/// EXEC with arguments.
+pub(super) const EXEC_ARITY: &[u8] = b"-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n";
 
 /// [`CROSSSLOT`] without `-` and line end.
 pub(super) fn crossslot() -> String {

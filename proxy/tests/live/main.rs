@@ -12,6 +12,7 @@ mod backends;
 mod gate;
 mod operations;
 mod order;
+mod parity;
 mod passing;
 mod pinned;
 mod restart;

@@ -224,3 +224,29 @@ fn a_promoted_winner_goes_on_from_the_same_history() {
         "abort: offsets differ after the fence: 100 on the serving server, 99 on the other",
     );
 }
+
+#[test]
+fn what_changed_while_control_stood_still_is_not_committed() {
+    let may = |from, to| may_commit(&identity(), &fenced(100), &from, &to);
+    check(may(fenced(100), promoted(114)), "go 114");
+    check(
+        may(primary(100), promoted(100)),
+        "abort: the serving server is not fenced any more",
+    );
+    let mut restarted = fenced(100);
+    restarted.run_id = "run-c".into();
+    check(
+        may(restarted, promoted(100)),
+        "abort: the server that serves the shard was restarted",
+    );
+    let mut restarted = promoted(100);
+    restarted.run_id = "run-d".into();
+    check(
+        may(fenced(100), restarted),
+        "abort: the server that is to take over was restarted",
+    );
+    check(
+        may(fenced(100), replica(100)),
+        "abort: the server that is to take over is still a replica",
+    );
+}

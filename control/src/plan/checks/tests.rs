@@ -167,6 +167,11 @@ fn our_own_proxies_and_links_are_no_strangers() {
         |facts| facts.source.clients = vec![client("understudy:i2", "N")],
         &["other-writers"],
     );
+    let just_dialled = ClientFacts {
+        command: "NULL".into(),
+        ..client("", "N")
+    };
+    check(|facts| facts.source.clients = vec![just_dialled], &[]);
 }
 
 #[test]

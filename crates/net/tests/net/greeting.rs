@@ -2,7 +2,7 @@
 
 use tokio::net::TcpListener;
 use understudy_config::BackendUrl;
-use understudy_net::{DialError, Endpoint, Greeting, RoleCheck, Socket, dial};
+use understudy_net::{DialError, Endpoint, Greeting, RoleCheck, Socket, dial, dial_known};
 use understudy_resp::Protocol;
 
 use crate::peer::{Peer, SOON};
@@ -44,6 +44,26 @@ async fn a_greeting_leaves_in_one_write_before_any_answer() {
     )
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn the_servers_id_of_the_connection_is_told_to_who_asks() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut url: BackendUrl = "redis://127.0.0.1:1".parse().unwrap();
+    url.port = listener.local_addr().unwrap().port();
+    let greeting = Greeting {
+        client_id: true,
+        ..Greeting::default()
+    };
+    let serve = async {
+        let mut peer = Peer(listener.accept().await.unwrap().0);
+        peer.expect(b"*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n").await;
+        peer.send(b":57\r\n").await;
+        peer
+    };
+    let endpoint = Endpoint::from(&url);
+    let (known, _alive) = tokio::join!(dial_known(&endpoint, &greeting, SOON), serve);
+    assert_eq!(known.unwrap().1, Some(57));
 }
 
 #[tokio::test]

@@ -11,3 +11,4 @@ mod greeting;
 mod peer;
 mod tls;
 mod unix;
+mod wakeups;

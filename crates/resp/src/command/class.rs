@@ -13,12 +13,13 @@ pub enum Class {
     Broadcast(Broadcast),
     /// Opens, runs or drops a transaction.
     Transaction(Transaction),
-    /// Scripts and functions: their key count is an argument and may be 0. With keys as `Forward`, without as `FirstShard`.
+    /// Scripts and functions: their key count is an argument and may be 0. With keys as `Forward`; without, only
+    /// where there is one shard.
     Keyless,
     /// May block: goes to the one shard of its keys by a connection of its session's own. Inside MULTI it does not block, and
     /// goes as `Forward`. XREAD and XREADGROUP are `Forward`: they block only with BLOCK, which `is_blocking` tells.
     Block,
-    /// Names no key, and any shard can answer: the first one is asked. INFO, TIME, ROLE, FUNCTION LIST and the like.
+    /// Names no key, and any shard can answer: the first one is asked. INFO, TIME, COMMAND, FUNCTION LIST and the like.
     FirstShard,
     /// Is refused by name; the connection lives on.
     Refuse(RefuseReason),
@@ -59,20 +60,6 @@ pub enum Local {
     ClientInfo,
     /// CLIENT CAPA of Valkey: unknown capabilities are ignored, so `+OK`.
     ClientCapa,
-    /// COMMAND without a subcommand.
-    Command,
-    /// COMMAND COUNT.
-    CommandCount,
-    /// COMMAND INFO.
-    CommandInfo,
-    /// COMMAND DOCS.
-    CommandDocs,
-    /// COMMAND LIST.
-    CommandList,
-    /// COMMAND GETKEYS.
-    CommandGetKeys,
-    /// COMMAND GETKEYSANDFLAGS.
-    CommandGetKeysAndFlags,
 }
 
 /// How the parts of a split command become one reply.

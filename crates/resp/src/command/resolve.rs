@@ -66,21 +66,23 @@ impl ResolveError {
             ResolveError::UnknownCommand => {
                 let mut text = format!(
                     "ERR unknown command '{}', with args beginning with: ",
-                    shown(args.arg(0))
+                    shown(args.arg(0), SHOWN_MAX)
                 );
-                let start = text.len();
+                let mut left = SHOWN_MAX;
                 for index in 1..args.count() {
-                    if text.len() - start >= SHOWN_MAX {
+                    let arg = shown(args.arg(index), left);
+                    left = left.saturating_sub(arg.len() + 3);
+                    text.push_str(&format!("'{arg}' "));
+                    if left == 0 {
                         break;
                     }
-                    text.push_str(&format!("'{}' ", shown(args.arg(index))));
                 }
                 text
             }
             ResolveError::UnknownSubcommand(container) => {
                 format!(
                     "ERR unknown subcommand '{}'. Try {} HELP.",
-                    shown(args.arg(1)),
+                    shown(args.arg(1), SHOWN_MAX),
                     container.name.to_uppercase()
                 )
             }
@@ -94,12 +96,11 @@ impl ResolveError {
 /// Bytes of a client's arguments that an error repeats.
 const SHOWN_MAX: usize = 128;
 
-fn shown(arg: &[u8]) -> String {
-    let kept = &arg[..arg.len().min(SHOWN_MAX)];
-    String::from_utf8_lossy(kept)
-        .chars()
-        .map(|it| if it.is_control() { ' ' } else { it })
-        .collect()
+/// The start of an argument, to its first NUL, without line ends: as the servers' formats take it.
+fn shown(arg: &[u8], bytes_max: usize) -> String {
+    let kept = &arg[..arg.len().min(bytes_max)];
+    let kept = kept.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(kept).replace(['\r', '\n'], " ")
 }
 
 /// True if the command may change data, or write to the replication stream: it is never sent a second time unless the first

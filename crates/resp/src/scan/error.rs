@@ -33,6 +33,8 @@ impl fmt::Display for ProtocolError {
             ProtocolError::InvalidMultibulkLength => out.write_str("invalid multibulk length"),
             ProtocolError::InvalidBulkLength => out.write_str("invalid bulk length"),
             ProtocolError::ExpectedBulk(byte) => {
+                // An error is one line: servers write a blank for a line end.
+                let byte = if b"\r\n".contains(byte) { &b' ' } else { byte };
                 write!(out, "expected '$', got '{}'", byte.escape_ascii())
             }
             ProtocolError::ExpectedLineEnd => out.write_str("expected CRLF"),

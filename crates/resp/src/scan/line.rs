@@ -18,7 +18,9 @@ pub(super) enum Line {
 
 /// Reads `number CRLF` at `at`. The rules are those of Redis' `string2ll`: no `+`, no leading zero, no empty number, no
 /// `-0`; at most 18 digits here, which every length of a frame fits in.
-#[inline]
+///
+/// Always inlined: a frame has one for each argument, and the call costs more than the two digits.
+#[inline(always)]
 pub(super) fn number(bytes: &[u8], at: usize) -> Line {
     let rest = bytes.get(at..).unwrap_or_default();
     match *rest {
@@ -35,6 +37,7 @@ pub(super) fn number(bytes: &[u8], at: usize) -> Line {
 /// Digits that a number may have; no overflow of an `i64` can happen below it.
 const DIGITS_MAX: usize = 18;
 
+#[inline(never)]
 fn any_number(rest: &[u8], at: usize) -> Line {
     let negative = rest.first() == Some(&b'-');
     let start = usize::from(negative);

@@ -11,15 +11,7 @@ fn small_talk_is_answered_here_and_in_order() {
     bench.check("CLIENT SETNAME me\nCLIENT GETNAME", "+OK\r\n$2\r\nme\r\n");
     bench.check(
         "CLIENT SETINFO lib-name x\nCLIENT SETINFO nonsense x",
-        "+OK\r\n-ERR Unrecognized option\r\n",
-    );
-    bench.check(
-        "COMMAND COUNT",
-        &format!(":{}\r\n", understudy_resp::command::all().len()),
-    );
-    bench.check(
-        "COMMAND GETKEYS MSET a 1 b 2",
-        "*2\r\n$1\r\na\r\n$1\r\nb\r\n",
+        "+OK\r\n-ERR Unrecognized option 'nonsense'\r\n",
     );
     assert!(bench.dials.is_empty());
 }
@@ -78,6 +70,16 @@ fn hello_three_and_select_choose_another_lane_after_what_is_in_flight() {
         "-ERR value is not an integer or out of range\r\n",
     );
     bench.check("HELLO 4", "-NOPROTO unsupported protocol version\r\n");
+    for number in ["+1", "01", "1x", "99999999999999999999"] {
+        bench.check(
+            &format!("SELECT {number}\nHELLO {number}"),
+            "-ERR value is not an integer or out of range\r\n-ERR Protocol version is not an integer or out of range\r\n",
+        );
+    }
+    bench.check(
+        "PING a b",
+        "-ERR wrong number of arguments for 'ping' command\r\n",
+    );
 }
 
 #[test]
@@ -170,4 +172,15 @@ fn client_ids_of_two_workers_never_meet() {
         bench.hear()
     };
     assert_ne!(id(0), id(1));
+}
+
+#[test]
+fn exec_with_arguments_drops_the_transaction() {
+    let mut bench = Bench::new(1);
+    let aborted = "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n";
+    bench.check("EXEC x", aborted);
+    bench.check(
+        "MULTI\nEXEC x\nEXEC",
+        &format!("+OK\r\n{aborted}-ERR EXEC without MULTI\r\n"),
+    );
 }
