@@ -250,7 +250,9 @@ impl Worker {
             }
             (Kind::Block(block), None) => {
                 block.asked = true;
-                let early = block.deadline.is_none_or(|deadline| deadline > now);
+                // A timeout that we cannot read may be one that the server can: then its nil is final.
+                let early = block.patience.is_some()
+                    && block.deadline.is_none_or(|deadline| deadline > now);
                 if early && matches!(reply, b"*-1\r\n" | b"_\r\n" | b"$-1\r\n") {
                     self.counters.commands_parked += 1;
                     return self.begin_again(entry.session, now);
