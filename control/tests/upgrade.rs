@@ -176,7 +176,10 @@ mod upgrade_tests {
         let status = scene.json().await;
         assert_eq!(status["phase"], "soak");
         assert_eq!(status["shards"][0]["differences"], 0);
-        assert_eq!(status["shards"][0]["hold_ms"], 4.0);
+        assert!(
+            status["shards"][0]["hold_ms"].as_f64().unwrap() >= 4.0,
+            "what the proxies saw, or the hold itself where that was longer"
+        );
         assert!(status["shards"][0]["snapshot"].is_string());
         Scene::is_ok(&scene.upgrade("FINALIZE p").await);
         scene.wait("finalized").await;

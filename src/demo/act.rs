@@ -116,8 +116,10 @@ impl Acts<'_> {
         let deadline = Instant::now() + ACT_MAX;
         let mut seen = String::new();
         let mut line: Option<PhaseLine> = None;
-        // The cutover lies between the last look at which it had not begun and the first at which it was over.
+        // The cutover lies between the last look at which its first attempt had not begun and the first at which it was over.
         let mut cutover_from = Instant::now();
+        let mut term_before = None;
+        let mut begun = false;
         loop {
             let looked = Instant::now();
             let status = self.scene.status().await?;
@@ -141,12 +143,15 @@ impl Acts<'_> {
                 upgraded
                     .snapshots
                     .push(format!("{name}: {}", text(row, "snapshot")));
-                upgraded
-                    .cutovers
-                    .push(self.cutover(&name, verb, cutover_from, row));
+                let cutover = self.cutover(&name, verb, cutover_from, row).await?;
+                upgraded.cutovers.push(cutover);
                 return Ok(());
             }
-            if phase != "cutover" && phase != "committed" {
+            // A rollback stays in soak until it is done; its attempt has a term of its own.
+            let term = &row["term"];
+            begun |= matches!(phase.as_str(), "cutover" | "committed")
+                || term_before.get_or_insert_with(|| term.clone()) != term;
+            if !begun {
                 cutover_from = looked;
             }
             if matches!(phase.as_str(), "aborted" | "rolled_back" | "finalized")
@@ -158,18 +163,41 @@ impl Acts<'_> {
         }
     }
 
-    fn cutover(&self, shard: &str, verb: &str, from: Instant, row: &Value) -> Cutover {
+    async fn cutover(
+        &self,
+        shard: &str,
+        verb: &str,
+        from: Instant,
+        row: &Value,
+    ) -> anyhow::Result<Cutover> {
         let gap = self.load.longest_gap(from, Instant::now());
         let gap_ms = gap.map_or(0.0, |gap| gap.waited.as_secs_f64() * 1e3);
-        let said_ms = row["hold_ms"].as_f64().unwrap_or_default();
+        let steps = self.steps(shard).await?;
         let phase = self.progress.phase(&format!("{verb} {shard}: switched"));
-        phase.done(&format!("longest gap any client saw {gap_ms:.1} ms"));
-        Cutover {
+        phase.done(&format!(
+            "longest gap any client saw {gap_ms:.1} ms; {steps}"
+        ));
+        Ok(Cutover {
             shard: shard.to_owned(),
             what: verb.to_owned(),
             longest_client_gap_ms: gap_ms,
-            hold_ms: said_ms,
-        }
+            hold_ms: row["hold_ms"].as_f64().unwrap_or_default(),
+            hold: steps,
+        })
+    }
+
+    /// Where control says that the time of the last hold went.
+    async fn steps(&self, shard: &str) -> anyhow::Result<String> {
+        let answer = self.scene.call(&["UPGRADE", "REPORT", POOL]).await?;
+        let report: Value = serde_json::from_slice(&answer.into_bytes().unwrap_or_default())
+            .context("read REPORT")?;
+        let notes = row(&report, shard).map(|row| row["notes"].clone());
+        let notes = notes.as_ref().and_then(Value::as_array);
+        let last = notes.into_iter().flatten().rev().find_map(|note| {
+            let (_attempt, hold) = note.as_str()?.split_once(": hold ")?;
+            Some(format!("hold {hold}"))
+        });
+        Ok(last.unwrap_or_default())
     }
 
     async fn say<A: AsRef<str>>(&self, command: &[A]) -> anyhow::Result<()> {

@@ -15,7 +15,7 @@ mod sabotage;
 
 use std::num::NonZeroU32;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use understudy_lab::wire::Address;
@@ -84,6 +84,10 @@ async fn perform(args: &cli::Demo, from: Version, to: Version) -> anyhow::Result
     };
     let load = Load::start(&saboteur.addresses(&scene), &load_options);
     served(&load).await?;
+    // What this machine does to clients by itself: the measure for the gaps below.
+    let quiet_from = Instant::now();
+    served(&load).await?;
+    let quiet_gap = load.longest_gap(quiet_from, Instant::now());
     phase.done(&format!(
         "{} connections, every write in a ledger",
         args.connections
@@ -124,6 +128,7 @@ async fn perform(args: &cli::Demo, from: Version, to: Version) -> anyhow::Result
         versions_before,
         versions_after: act::versions(&scene.targets).await?,
         cutovers: upgraded.cutovers,
+        quiet_gap_ms: quiet_gap.map_or(0.0, |gap| gap.waited.as_secs_f64() * 1e3),
         snapshots: upgraded.snapshots,
         load: audit,
         filled,

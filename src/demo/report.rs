@@ -14,6 +14,8 @@ pub(crate) struct Cutover {
     pub(crate) longest_client_gap_ms: f64,
     /// The same as the proxy says it.
     pub(crate) hold_ms: f64,
+    /// What control did while clients were held, step by step.
+    pub(crate) hold: String,
 }
 
 /// The whole demo, also as JSON.
@@ -24,6 +26,8 @@ pub(crate) struct DemoReport {
     pub(crate) versions_before: Vec<String>,
     pub(crate) versions_after: Vec<String>,
     pub(crate) cutovers: Vec<Cutover>,
+    /// The longest wait that a connection had under the same load on the same machine while nothing was upgraded.
+    pub(crate) quiet_gap_ms: f64,
     pub(crate) snapshots: Vec<String>,
     pub(crate) load: Report,
     /// The keys that were there before the load.
@@ -52,6 +56,8 @@ impl DemoReport {
         for snapshot in &self.snapshots {
             row(&mut out, "snapshot", snapshot);
         }
+        let quiet = format!("{:.1} ms", self.quiet_gap_ms);
+        row(&mut out, "longest client gap, no upgrade", &quiet);
         for cutover in &self.cutovers {
             let value = format!("{:.1} ms", cutover.longest_client_gap_ms);
             row(

@@ -71,3 +71,20 @@ pub(crate) fn assert_clean(report: &Report) {
 pub(crate) fn all(servers: &[Server]) -> Vec<&Server> {
     servers.iter().collect()
 }
+
+/// No process of the scene logged a WARN or ERROR, but for lines that contain one of these texts.
+#[track_caller]
+pub(crate) fn assert_quiet(scene: &Scene, allowed: &[&str]) {
+    for process in scene.proxies.iter().chain(&scene.control) {
+        for line in process.log().lines() {
+            // What is no JSON did not come from the log: a panic, say.
+            let level = serde_json::from_str::<serde_json::Value>(line)
+                .map_or_else(|_| "none".into(), |line| line["level"].clone());
+            let odd = !matches!(level.as_str(), Some("INFO" | "DEBUG" | "TRACE"));
+            assert!(
+                !odd || allowed.iter().any(|text| line.contains(text)),
+                "logged: {line}"
+            );
+        }
+    }
+}

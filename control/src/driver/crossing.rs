@@ -10,7 +10,8 @@
 use std::time::{Duration, Instant};
 
 use super::approach::{LAG_MAX, unequal};
-use super::{Driver, Failure};
+use super::hold_clock::HoldClock;
+use super::{Driver, Failure, UnderWay};
 use crate::cutover::{
     CutoverDecision, Identity, Passage, Standing, Step, has_caught_up, is_equal, is_promoted,
     may_begin, may_commit,
@@ -58,7 +59,7 @@ struct Attempting<'a> {
     /// The last step that was begun; what it did is unknown until it is confirmed.
     begun: Option<Step>,
     rehearsal: bool,
-    started: Instant,
+    clock: HoldClock,
 }
 
 impl Driver {
@@ -214,6 +215,7 @@ impl Driver {
         let instances = instances
             .map_err(|error| Failure::Failed(error.to_string()))?
             .instances;
+        let retired = self.retired_with(passage).await?;
         let intended = self
             .performer
             .intend(&self.record, passage.effects())
@@ -225,10 +227,17 @@ impl Driver {
             intended,
             begun: None,
             rehearsal,
-            started: Instant::now(),
+            clock: HoldClock::start(),
         };
-        let failure = match self.steps(&mut attempting, &instances).await {
-            Ok(None) => return Ok(Crossed::Committed),
+        let failure = match self.steps(&mut attempting, &instances, &retired).await {
+            Ok(None) => {
+                self.under_way = Some(UnderWay {
+                    term: passage.term,
+                    intended: attempting.intended,
+                    clock: attempting.clock,
+                });
+                return Ok(Crossed::Committed);
+            }
             Ok(Some(lines)) => {
                 self.undo(passage, attempting.begun).await?;
                 return Ok(Crossed::Rehearsed(lines));
@@ -249,19 +258,24 @@ impl Driver {
         &mut self,
         attempt: &mut Attempting<'_>,
         instances: &crate::proxies::Instances,
+        retired: &[String],
     ) -> Result<Option<Vec<String>>, Failure> {
         let passage = attempt.passage;
         let drained = self.step(attempt, Step::Hold).await?;
-        let lease = attempt.started + Duration::from_millis(passage.hold_ms);
+        attempt.clock.lap("drain");
+        let lease = attempt.clock.begun() + Duration::from_millis(passage.hold_ms);
         let Outcome::Stands(paused) = self.step(attempt, Step::Pause).await? else {
             return Err(no_standing());
         };
+        attempt.clock.lap("pause");
         self.until(&passage.to, lease, |to| {
             has_caught_up(attempt.identity, &paused, to)
         })
         .await?;
-        let caught_up = attempt.started.elapsed();
+        attempt.clock.lap("catch up");
+        let caught_up = attempt.clock.begun().elapsed();
         self.compare_unsettled(passage).await?;
+        attempt.clock.lap("compare");
         let seen = self
             .world
             .proxies
@@ -276,22 +290,26 @@ impl Driver {
                 "a proxy came, went or was restarted during the hold".to_owned(),
             ));
         }
+        attempt.clock.lap("look at the proxies");
         self.step(attempt, Step::Prepare).await?;
+        attempt.clock.lap("prepare");
         self.go_on()?;
         let Outcome::Stands(fenced) = self.step(attempt, Step::Fence).await? else {
             return Err(no_standing());
         };
+        attempt.clock.lap("fence");
         let equal_by = Instant::now() + EQUAL_PATIENCE;
         let offset = self
             .until(&passage.to, equal_by, |to| {
                 is_equal(attempt.identity, &fenced, to)
             })
             .await?;
+        attempt.clock.lap("equal");
         if attempt.rehearsal {
             return Ok(Some(rehearsal_lines(
                 &drained,
                 caught_up,
-                attempt.started.elapsed(),
+                attempt.clock.begun().elapsed(),
                 offset,
             )));
         }
@@ -304,10 +322,14 @@ impl Driver {
             CutoverDecision::NoGo(waiting) => return Err(Failure::Passing(waiting.to_string())),
             CutoverDecision::Abort(reason) => return Err(Failure::Failed(reason.to_string())),
         }
+        attempt.clock.lap("promote");
         self.step(attempt, Step::Unpark).await?;
+        attempt.clock.lap("continue");
         self.look_before_commit(attempt, &fenced).await?;
-        self.stage_commit(passage, offset).await?;
+        attempt.clock.lap("look again");
+        self.stage_commit(passage, offset, retired);
         self.step(attempt, Step::Commit).await?;
+        attempt.clock.lap("commit");
         self.committed(passage, offset);
         Ok(None)
     }
@@ -389,8 +411,8 @@ impl Driver {
         Ok(())
     }
 
-    /// What the journal holds once step 8 is done.
-    async fn stage_commit(&mut self, passage: &Passage, offset: u64) -> Result<(), Failure> {
+    /// Servers that are fenced once this passage is committed. Read before the hold: nothing else writes this shard's route.
+    async fn retired_with(&self, passage: &Passage) -> Result<Vec<String>, Failure> {
         let known = self
             .world
             .journal
@@ -399,18 +421,22 @@ impl Driver {
         let mut retired = known.map(|route| route.retired).unwrap_or_default();
         retired.retain(|url| *url != passage.to && *url != passage.from);
         retired.push(passage.from.clone());
+        Ok(retired)
+    }
+
+    /// What the journal holds once step 8 is done.
+    fn stage_commit(&self, passage: &Passage, offset: u64, retired: &[String]) {
         let route = RouteRecord {
             v: FORMAT,
             pool: passage.pool.clone(),
             shard: passage.shard.clone(),
             epoch: passage.epoch + 1,
             url: passage.to.clone(),
-            retired,
+            retired: retired.to_vec(),
         };
         let mut record = self.record.clone();
         commit_into(&mut record, passage, offset);
         self.performer.effects().stage(record, route);
-        Ok(())
     }
 
     fn committed(&mut self, passage: &Passage, offset: u64) {

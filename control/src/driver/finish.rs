@@ -215,13 +215,7 @@ impl Driver {
                 "the settings of the source were not put back: {error}"
             ));
         }
-        let stats = self
-            .world
-            .proxies
-            .stats(&self.record.pool, &self.record.shard)
-            .await;
-        self.record.hold_ms =
-            Some(std::time::Duration::from_micros(stats.longest_gap_us).as_secs_f64() * 1_000.0);
+        self.measure_gap().await;
     }
 
     /// Differences are allowed only on the keys whose loss was accepted, or where only an expiry drifted on 6.2.

@@ -11,6 +11,7 @@
 mod approach;
 mod crossing;
 mod finish;
+mod hold_clock;
 mod lost;
 mod publish;
 mod resume;
@@ -26,13 +27,14 @@ use tokio::sync::{mpsc, watch};
 use crate::cutover::Passage;
 use crate::effect::{Effect, Outcome};
 use crate::effects::{PerformError, Performer, Real};
-use crate::journal::{Options, ShardRecord};
+use crate::journal::{EffectRecord, Options, ShardRecord};
 use crate::phase::Phase;
 use crate::status::Board;
 use crate::verify::KeyRef;
 use crate::world::World;
 
 pub(crate) use crossing::forward_place;
+use hold_clock::HoldClock;
 pub(crate) use lost::bring_lost_proxies_home;
 pub(crate) use resume::bring_proxies_home;
 pub(crate) use stop::{Failure, Wish};
@@ -66,6 +68,16 @@ pub(crate) struct Driver {
     unsettled: Vec<KeyRef>,
     /// Attempts that were undone after the fence.
     fenced_attempts: u32,
+    /// The attempt that was committed and is not yet published.
+    under_way: Option<UnderWay>,
+}
+
+/// What is left of an attempt after its commit. A restart of control loses it, and asks the proxies and servers instead.
+struct UnderWay {
+    term: u64,
+    /// Its steps, whose intentions are on disk.
+    intended: Vec<EffectRecord>,
+    clock: HoldClock,
 }
 
 /// What a driver needs to begin.
@@ -96,6 +108,7 @@ impl Driver {
             wish: start.wish,
             unsettled: Vec::new(),
             fenced_attempts: 0,
+            under_way: None,
         }
     }
 

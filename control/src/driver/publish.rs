@@ -5,10 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Driver, Failure};
+use super::{Driver, Failure, UnderWay};
 use crate::cutover::{Passage, Step};
-use crate::effect::{Effect, Gate};
-use crate::journal::{Direction, now_ms};
+use crate::effect::{Effect, Gate, Outcome};
+use crate::journal::{Direction, EffectRecord, now_ms};
 use crate::phase::Phase;
 use crate::proxies::{GateCode, ProxyError};
 
@@ -23,13 +23,7 @@ impl Driver {
         let passage = self.committed_passage(Direction::Forward)?;
         self.publish(&passage).await?;
         self.keep_role(&passage.to).await;
-        let stats = self
-            .world
-            .proxies
-            .stats(&passage.pool, &passage.shard)
-            .await;
-        self.record.hold_ms =
-            Some(Duration::from_micros(stats.longest_gap_us).as_secs_f64() * 1_000.0);
+        self.measure_gap().await;
         self.record.soak_since_ms = Some(now_ms());
         self.show_by_hand(None);
         self.enter(Phase::Soak).await
@@ -62,8 +56,18 @@ impl Driver {
     /// SWITCH and RELEASE, until every proxy stands open at the new epoch.
     pub(super) async fn publish(&mut self, passage: &Passage) -> Result<(), Failure> {
         let started = Instant::now();
+        self.record.hold_ms = None;
+        let under_way = self.under_way.take().filter(|it| it.term == passage.term);
+        let (intended, mut clock) = match under_way {
+            Some(UnderWay {
+                intended, clock, ..
+            }) => (intended, Some(clock)),
+            None => (Vec::new(), None),
+        };
+        let mut first = intended.get(Step::Switch as usize);
         loop {
-            match self.perform_anyway(passage.effect(Step::Switch)).await {
+            let switched = self.publish_step(passage, Step::Switch, first.take()).await;
+            match switched {
                 Ok(_) => break,
                 Err(error) if self.is_published(passage).await => {
                     tracing::debug!(%error, "the proxies stand at the new epoch already");
@@ -79,10 +83,23 @@ impl Driver {
             }
             self.pause_after_commit(super::stop::RETRY).await?;
         }
+        if let Some(clock) = clock.as_mut() {
+            clock.lap("switch");
+        }
+        let mut first = intended.get(Step::Release as usize);
         loop {
-            let released = self.perform_anyway(passage.effect(Step::Release)).await;
+            let released = self
+                .publish_step(passage, Step::Release, first.take())
+                .await;
             if released.is_ok() || self.is_published(passage).await {
                 self.record.error = None;
+                if let Some(mut clock) = clock {
+                    clock.lap("release");
+                    self.record.hold_ms = Some(clock.total_ms());
+                    tracing::info!(shard = %passage.shard, term = passage.term, "{clock}");
+                    self.record
+                        .note(format!("attempt {}: {clock}", passage.term));
+                }
                 return Ok(());
             }
             if let Err(error) = released {
@@ -91,6 +108,28 @@ impl Driver {
             let _each_on_its_own = self.perform_anyway(passage.effect(Step::Switch)).await;
             self.catch_up_laggards(passage).await;
             self.pause_after_commit(super::stop::RETRY).await?;
+        }
+    }
+
+    /// The longest gap that a proxy saw; one that has served nobody since it opened knows of none yet, so the hold counts.
+    pub(super) async fn measure_gap(&mut self) {
+        let (pool, shard) = (&self.record.pool, &self.record.shard);
+        let stats = self.world.proxies.stats(pool, shard).await;
+        let seen_ms = Duration::from_micros(stats.longest_gap_us).as_secs_f64() * 1_000.0;
+        let held_ms = self.record.hold_ms.unwrap_or_default();
+        self.record.hold_ms = Some(seen_ms.max(held_ms));
+    }
+
+    /// A step whose intention went to disk before the hold needs no second one: clients wait.
+    async fn publish_step(
+        &mut self,
+        passage: &Passage,
+        step: Step,
+        intended: Option<&EffectRecord>,
+    ) -> Result<Outcome, Failure> {
+        match intended {
+            Some(intended) => Ok(self.performer.act_anyway(intended).await?),
+            None => self.perform_anyway(passage.effect(step)).await,
         }
     }
 

@@ -127,6 +127,19 @@ impl<E: Effects> Performer<E> {
         result.map_err(PerformError::Effect)
     }
 
+    /// Acts on an intention of an attempt that is committed: a journal that takes no result keeps nobody held.
+    pub(crate) async fn act_anyway(
+        &self,
+        intended: &EffectRecord,
+    ) -> Result<Outcome, PerformError> {
+        let result = self.apply(&intended.shard, &intended.effect).await;
+        let _unknown_then = self
+            .journal
+            .settle_later(intended.clone(), state(&result))
+            .await;
+        result.map_err(PerformError::Effect)
+    }
+
     async fn apply(&self, shard: &str, effect: &Effect) -> Result<Outcome, EffectError> {
         tracing::debug!(shard, %effect, "perform");
         self.failpoint.at(effect, Moment::Begun)?;

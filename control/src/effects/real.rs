@@ -10,7 +10,7 @@ use crate::cutover::Role;
 use crate::effect::{Effect, EffectError, Gate, Outcome};
 use crate::journal::{GuardPlace, RouteRecord, ShardRecord, SnapshotNote};
 use crate::proxies::{GateReport, ProxyError};
-use crate::server::Probe;
+use crate::server::{Probe, Rewrite};
 use crate::world::{self, Held, ServerFailure, World};
 
 use super::Effects;
@@ -284,7 +284,11 @@ async fn read_back_replica(server: &mut Held) -> Result<Outcome, Cause> {
 
 /// A write must bounce, or the fence is none.
 async fn refuses_writes(server: &mut Held) -> Result<(), Cause> {
-    match server.probe_write().await? {
+    bounced(server.probe_write().await?)
+}
+
+fn bounced(probe: Probe) -> Result<(), Cause> {
+    match probe {
         Probe::ReadOnly => Ok(()),
         Probe::Accepted => Err("it still accepts writes".to_owned().into()),
         Probe::Refused(why) => {
@@ -293,25 +297,18 @@ async fn refuses_writes(server: &mut Held) -> Result<(), Cause> {
     }
 }
 
+/// A writer that the pause caught gets its -READONLY now and not when the pause ends.
 async fn fence(server: &mut Held, guard: &GuardPlace) -> Result<Outcome, Cause> {
-    server.set("replica-read-only", "yes").await?;
-    server.replicate_from(&guard.host, guard.port).await?;
-    // A writer that the pause caught gets its -READONLY now and not when the pause ends.
-    server.unpause().await?;
-    if let Some(why) = server.rewrite_config().await? {
+    let fenced = server.fence(&guard.host, guard.port).await?;
+    if let Rewrite::NotPossible(why) = fenced.rewrite {
         tracing::warn!(%why, "the fence will not survive a restart of the server");
     }
-    refuses_writes(server).await?;
-    read_back_replica(server).await
+    bounced(fenced.probe)?;
+    Ok(Outcome::Stands(world::standing(&fenced.seen)))
 }
 
 async fn promote(server: &mut Held) -> Result<Outcome, Cause> {
-    server.promote().await?;
-    let standing = server.standing().await?;
-    match standing.role {
-        Role::Primary => Ok(Outcome::Stands(standing)),
-        Role::Replica { .. } => Err("it is still a replica".to_owned().into()),
-    }
+    Ok(Outcome::Stands(server.promote().await?))
 }
 
 async fn demote(server: &mut Held, primary: &GuardPlace) -> Result<Outcome, Cause> {

@@ -63,11 +63,9 @@ impl Journal {
                 }
                 while let Some(job) = waiting.blocking_recv() {
                     job(&mut store);
-                    if waiting.is_empty()
-                        && let Err(error) = store.flush()
-                    {
-                        tracing::warn!(%error, "write the results of effects");
-                    }
+                }
+                if let Err(error) = store.flush() {
+                    tracing::warn!(%error, "write the results of effects");
                 }
             });
         spawned.map_err(|cause| JournalError::Directory {
@@ -183,8 +181,8 @@ impl Journal {
         self.run(move |store| store.settle(effect, state)).await
     }
 
-    /// Queues a result: it is on disk before anything that is recorded later. Clients are held meanwhile, so nobody waits
-    /// for it; if it is lost, the effect is *unknown* and looked up.
+    /// Queues a result: it is on disk with whatever is recorded next. Clients are held meanwhile, so nobody waits for it, nor
+    /// for a disk that is busy with it; if it is lost, the effect is *unknown* and looked up.
     pub async fn settle_later(
         &self,
         effect: EffectRecord,

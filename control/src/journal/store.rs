@@ -208,7 +208,7 @@ impl Store {
         self.pending.push(effect);
     }
 
-    /// Writes the results that are kept, if there are any. Called when nobody waits.
+    /// Writes the results that are kept, if there are any. Called at the end.
     pub(crate) fn flush(&mut self) -> Result<(), JournalError> {
         if self.pending.is_empty() {
             return Ok(());

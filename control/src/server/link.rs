@@ -34,6 +34,17 @@ pub enum Probe {
     Refused(String),
 }
 
+/// What a fence was seen to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fenced {
+    /// Whether it outlives a restart.
+    pub rewrite: Rewrite,
+    /// What a write meets.
+    pub probe: Probe,
+    /// The server behind it, read last.
+    pub seen: Observed,
+}
+
 /// What is known of the connection that `reconnect` replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Former {
@@ -145,6 +156,39 @@ impl ServerLink {
             .await
     }
 
+    /// Makes the server a replica that refuses writes, lifts the pause, has it written down, tries a write, and reads the
+    /// role back: in this order, in one round trip, since clients are held. A refusal ends in an error although what stands
+    /// behind it was carried out; whoever fences undoes all of it.
+    pub async fn fence(&mut self, host: &str, port: u16) -> Result<Fenced, ServerError> {
+        let port = port.to_string();
+        let commands: [&[&str]; 6] = [
+            &["CONFIG", "SET", "replica-read-only", "yes"],
+            &["REPLICAOF", host, &port],
+            &["CLIENT", "UNPAUSE"],
+            &["CONFIG", "REWRITE"],
+            &["DEL", PROBE_KEY],
+            &["INFO", "everything"],
+        ];
+        let answers = self.pipeline(&commands).await?;
+        let Ok([read_only, followed, unpaused, rewritten, probed, info]) =
+            <[Value; 6]>::try_from(answers)
+        else {
+            return Err(self.unexpected("REPLICAOF", "another number of answers"));
+        };
+        for (command, answer) in commands.iter().zip([read_only, followed, unpaused]) {
+            if let Value::Error(text) = answer {
+                return Err(self.refused(&command_name(command), &text));
+            }
+        }
+        let seen = self.observed(&info)?;
+        self.expect_role(&seen, "replica")?;
+        Ok(Fenced {
+            rewrite: rewrite(rewritten),
+            probe: probe(probed),
+            seen,
+        })
+    }
+
     /// Makes the server a primary and reads its role back.
     pub async fn promote(&mut self) -> Result<Observed, ServerError> {
         self.become_(&["REPLICAOF", "NO", "ONE"], "primary").await
@@ -152,19 +196,12 @@ impl ServerLink {
 
     /// Makes the server keep its settings, its role among them, over a restart.
     pub async fn rewrite_config(&mut self) -> Result<Rewrite, ServerError> {
-        match self.raw(&["CONFIG", "REWRITE"]).await? {
-            Value::Error(text) => Ok(Rewrite::NotPossible(text)),
-            _ => Ok(Rewrite::Done),
-        }
+        Ok(rewrite(self.raw(&["CONFIG", "REWRITE"]).await?))
     }
 
     /// Tries a write that changes nothing: the deletion of a key that is not there. Hangs while writes are paused.
     pub async fn probe_write(&mut self) -> Result<Probe, ServerError> {
-        Ok(match self.raw(&["DEL", PROBE_KEY]).await? {
-            Value::Error(text) if text.starts_with("READONLY ") => Probe::ReadOnly,
-            Value::Error(text) => Probe::Refused(text),
-            _ => Probe::Accepted,
-        })
+        Ok(probe(self.raw(&["DEL", PROBE_KEY]).await?))
     }
 
     /// Settings whose names match a pattern.
@@ -262,10 +299,22 @@ impl ServerLink {
         command: &[&str],
         wanted: &'static str,
     ) -> Result<Observed, ServerError> {
-        self.ask(command).await?;
-        let seen = self.observe().await?;
+        let read_back = ["INFO", "everything"];
+        let answers = self.pipeline(&[command, &read_back]).await?;
+        let Ok([done, info]) = <[Value; 2]>::try_from(answers) else {
+            return Err(self.unexpected("REPLICAOF", "another number of answers"));
+        };
+        if let Value::Error(text) = done {
+            return Err(self.refused(&command_name(command), &text));
+        }
+        let seen = self.observed(&info)?;
+        self.expect_role(&seen, wanted)?;
+        Ok(seen)
+    }
+
+    fn expect_role(&self, seen: &Observed, wanted: &'static str) -> Result<(), ServerError> {
         match seen.role.name() == wanted {
-            true => Ok(seen),
+            true => Ok(()),
             false => Err(ServerError::Role {
                 server: self.address.clone(),
                 wanted,
@@ -301,6 +350,21 @@ impl ServerLink {
             command: command.to_owned(),
             what: what.to_owned(),
         }
+    }
+}
+
+fn rewrite(answer: Value) -> Rewrite {
+    match answer {
+        Value::Error(text) => Rewrite::NotPossible(text),
+        _ => Rewrite::Done,
+    }
+}
+
+fn probe(answer: Value) -> Probe {
+    match answer {
+        Value::Error(text) if text.starts_with("READONLY ") => Probe::ReadOnly,
+        Value::Error(text) => Probe::Refused(text),
+        _ => Probe::Accepted,
     }
 }
 

@@ -20,5 +20,5 @@ pub use carry::DryRun;
 pub use clients::ClientLine;
 pub use error::ServerError;
 pub use info::Info;
-pub use link::{CONNECTION_NAME, Former, Probe, Rewrite, ServerLink};
+pub use link::{CONNECTION_NAME, Fenced, Former, Probe, Rewrite, ServerLink};
 pub use observed::{Backlog, Observed, ReplicaLine, Role, ServerVersion};

@@ -12,7 +12,7 @@ use understudy_config::BackendUrl;
 use understudy_net::{ClientError, DialError};
 
 use crate::cutover::{Role, Standing};
-use crate::server::{self, Observed, Probe, Rewrite, ServerLink};
+use crate::server::{self, Fenced, Observed, Probe, Rewrite, ServerLink};
 
 /// Longest wait for a server's connection or answer. A stall of a server beyond it ends an attempt.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -193,9 +193,15 @@ impl Held {
         self.done(result).map(drop)
     }
 
-    pub(crate) async fn promote(&mut self) -> Result<(), ServerFailure> {
+    /// See [`ServerLink::fence`].
+    pub(crate) async fn fence(&mut self, host: &str, port: u16) -> Result<Fenced, ServerFailure> {
+        let result = self.link()?.fence(host, port).await;
+        self.done(result)
+    }
+
+    pub(crate) async fn promote(&mut self) -> Result<Standing, ServerFailure> {
         let result = self.link()?.promote().await;
-        self.done(result).map(drop)
+        Ok(standing(&self.done(result)?))
     }
 
     pub(crate) async fn probe_write(&mut self) -> Result<Probe, ServerFailure> {
