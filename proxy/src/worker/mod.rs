@@ -13,9 +13,11 @@
 //! Reading order: `ids`, `settings`, `order`, `dirty` are the interface; `run`, `session`, `lane`, `gate` the state;
 //! `admit`, `local`, `queue`, `spread` take commands in; `reply`, `recovery`, `recover` give replies out; `orders` moves gates.
 //! Beside that way lies another, for what needs a connection of its session's own: `pinned` is its state, `errands` takes in, `own`
-//! sends and answers.
+//! sends, `answers` gives out, `unblock` is what a hold does to it, `alarms` its time.
 
 mod admit;
+mod alarms;
+mod answers;
 mod counters;
 mod dirty;
 mod errands;
@@ -44,6 +46,7 @@ mod slab;
 mod spread;
 mod texts;
 mod transaction;
+mod unblock;
 
 #[cfg(test)]
 mod sim;
@@ -383,12 +386,11 @@ impl Worker {
             .iter()
             .filter_map(|id| self.lanes.find(id.index, id.generation))
             .filter_map(|lane| self.lane_deadline(lane));
-        let alarm = self.alarms.first().map(|(at, _)| *at);
-        gates
-            .chain(lanes)
-            .chain(self.retry_deadlines())
-            .chain(alarm)
-            .min()
+        let next = gates.chain(lanes).chain(self.retry_deadlines()).min();
+        match self.alarms.first() {
+            None => next,
+            Some((alarm, _)) => Some(next.map_or(*alarm, |next| next.min(*alarm))),
+        }
     }
 
     /// Swaps the list of what is to do with an empty one.
