@@ -28,6 +28,8 @@ pub(crate) enum Waiting {
     },
     /// The replication link is down.
     LinkDown,
+    /// The winner's append-only file does not hold its data yet.
+    Unsaved,
 }
 
 /// Why waiting does not help.
@@ -53,6 +55,12 @@ impl std::fmt::Display for Waiting {
         match self {
             Waiting::Lag { bytes } => write!(out, "{bytes} bytes are not applied yet"),
             Waiting::LinkDown => write!(out, "the replication link is down"),
+            Waiting::Unsaved => {
+                write!(
+                    out,
+                    "the server that takes over still writes its append-only file"
+                )
+            }
         }
     }
 }
@@ -82,6 +90,9 @@ pub(crate) fn may_begin(
 ) -> CutoverDecision {
     if let Some(what) = identity.broken_by(from, to) {
         return CutoverDecision::Abort(AbortReason::Identity(what));
+    }
+    if to.unsaved {
+        return CutoverDecision::NoGo(Waiting::Unsaved);
     }
     caught_up(from, to, from.offset.saturating_sub(lag_max))
 }

@@ -50,6 +50,9 @@ pub struct Standing {
     pub replica_errors: u64,
     /// True while it loads its data.
     pub loading: bool,
+    /// True while it writes its append-only file anew: a crash now would lose what a full copy brought.
+    #[serde(default)]
+    pub unsaved: bool,
 }
 
 impl Standing {

@@ -157,7 +157,7 @@ impl Driver {
                             ));
                         }
                         Role::Replica { link_up: true, .. }
-                            if to.replid == from.replid && lag <= LAG_MAX =>
+                            if to.replid == from.replid && lag <= LAG_MAX && !to.unsaved =>
                         {
                             return Ok(());
                         }

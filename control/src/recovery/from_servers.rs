@@ -143,6 +143,7 @@ mod tests {
             sync_full: 0,
             replica_errors: 0,
             loading: false,
+            unsaved: false,
         }
     }
 

@@ -87,6 +87,8 @@ pub struct Observed {
     pub maxmemory_policy: String,
     /// Keeps an append-only file.
     pub aof_enabled: bool,
+    /// The append-only file is being written anew, or is about to be. Until it is done, what a full copy brought is in no file.
+    pub aof_rewriting: bool,
     /// An RDB file is being written.
     pub bgsave_in_progress: bool,
     /// The last RDB file was written; also before the first one.
@@ -213,6 +215,8 @@ impl Observed {
             maxmemory: info.number("maxmemory"),
             maxmemory_policy: owned("maxmemory_policy"),
             aof_enabled: info.flag("aof_enabled"),
+            aof_rewriting: info.flag("aof_rewrite_in_progress")
+                || info.flag("aof_rewrite_scheduled"),
             bgsave_in_progress: info.flag("rdb_bgsave_in_progress"),
             last_bgsave_ok: info.text("rdb_last_bgsave_status") == Some("ok"),
             latest_fork_us: info.number("latest_fork_usec"),

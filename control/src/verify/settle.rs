@@ -102,8 +102,9 @@ impl Settling<'_> {
         self.target.catch_up(&position).await?;
         let target = self.target.read(&keys).await?;
         let Some(source) = self.source.read_watched(&keys).await? else {
-            for waiting in &mut suspects {
-                waiting.seen = 0;
+            // Of several, it may have been a neighbour: each is looked at by itself then, and only that counts.
+            if let [alone] = &mut suspects[..] {
+                alone.seen = 0;
             }
             return Ok(Some(suspects));
         };

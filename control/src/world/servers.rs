@@ -306,5 +306,6 @@ pub(crate) fn standing(seen: &Observed) -> Standing {
         sync_full: seen.sync_full,
         replica_errors: seen.unexpected_error_replies,
         loading: seen.loading,
+        unsaved: seen.aof_enabled && seen.aof_rewriting,
     }
 }

@@ -14,6 +14,7 @@ fn primary(offset: u64) -> Standing {
         sync_full: 1,
         replica_errors: 0,
         loading: false,
+        unsaved: false,
     }
 }
 
@@ -77,6 +78,18 @@ fn a_replica_that_applied_the_paused_offset_may_go() {
     check(
         has_caught_up(&identity(), &primary(100), &replica(114)),
         "go 100",
+    );
+}
+
+#[test]
+fn a_winner_whose_append_only_file_is_not_written_yet_is_waited_for() {
+    let unsaved = Standing {
+        unsaved: true,
+        ..replica(100)
+    };
+    assert_eq!(
+        may_begin(&identity(), &primary(100), &unsaved, 40),
+        CutoverDecision::NoGo(Waiting::Unsaved)
     );
 }
 

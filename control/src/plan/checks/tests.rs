@@ -23,6 +23,7 @@ fn server(url: &str, run_id: &str, major: u32, minor: u32) -> ServerFacts {
             sync_full: 0,
             replica_errors: 0,
             loading: false,
+            unsaved: false,
         },
         used_memory: 1_000_000,
         maxmemory: 0,
