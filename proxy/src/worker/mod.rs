@@ -24,6 +24,7 @@ mod errands;
 mod gate;
 mod gather;
 mod ids;
+mod invariants;
 mod lane;
 mod local;
 mod order;
@@ -406,71 +407,6 @@ impl Worker {
             if let Some(lane) = self.lanes.find_mut(id.index, id.generation) {
                 lane.listed = false;
             }
-        }
-    }
-
-    /// Panics in debug builds when the worker contradicts itself. Walks over everything: for tests.
-    pub fn check_invariants(&self) {
-        for (pool, state) in self.pools.iter().enumerate() {
-            for (index, shard) in state.shards.iter().enumerate() {
-                let here = |key: &LaneKey| {
-                    usize::from(key.pool.0) == pool && usize::from(key.shard.0) == index
-                };
-                let lanes = self.lanes.iter().filter(|(_, _, lane)| here(&lane.key));
-                let in_flight: u64 = lanes
-                    .flat_map(|(_, _, lane)| &lane.in_flight)
-                    .map(|entry| u64::from(entry.left))
-                    .sum();
-                debug_assert_eq!(
-                    shard.gate.in_flight, in_flight,
-                    "in flight is what lanes wait for"
-                );
-                let closed = matches!(
-                    shard.gate.position,
-                    GatePosition::Prepared | GatePosition::Switched
-                );
-                debug_assert!(
-                    !closed || in_flight == 0,
-                    "nothing is in flight behind a prepared gate"
-                );
-                let parked = self.sessions.iter().filter(|(_, _, session)| {
-                    usize::from(session.pool.0) == pool
-                        && session.stop == Stop::Gate(ShardIndex(index as u16))
-                        && !session.ready
-                });
-                let (mut sessions, mut bytes) = (0, 0);
-                for (_, _, session) in parked {
-                    sessions += 1;
-                    bytes += session.input.len();
-                }
-                debug_assert_eq!(
-                    (shard.gate.held_sessions, shard.gate.held_bytes),
-                    (sessions, bytes),
-                    "what is held is what waits"
-                );
-            }
-        }
-        for (index, generation, session) in self.sessions.iter() {
-            let waiting: usize = session.runs.iter().map(|run| run.left as usize).sum();
-            debug_assert_eq!(session.waiting, waiting, "replies to come");
-            let stashed: usize = session.runs.iter().map(run::Run::bytes).sum();
-            debug_assert_eq!(session.stashed, stashed, "bytes kept behind the head");
-            let id = SessionId { index, generation };
-            let mut entries = self
-                .lanes
-                .iter()
-                .filter(|(_, _, lane)| lane.owner.is_none())
-                .flat_map(|(_, _, lane)| &lane.in_flight)
-                .filter(|entry| entry.session == id && !entry.expect.is_ours());
-            debug_assert!(
-                entries.all(|entry| entry.run >= session.head),
-                "a run left before its replies came"
-            );
-            debug_assert!(
-                session.runs.front().is_none_or(|run| run.left > 0),
-                "a run that is done has left"
-            );
-            self.check_pinned(id, session);
         }
     }
 
