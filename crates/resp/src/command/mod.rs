@@ -7,7 +7,6 @@
 //! ```
 
 mod class;
-mod describe;
 mod flags;
 mod keys;
 mod knows;
@@ -20,7 +19,6 @@ mod spec;
 mod table;
 
 pub use class::{Broadcast, Class, Local, RefuseReason, Split, Transaction};
-pub use describe::{LegacyRange, describe, legacy_range};
 pub use flags::Flags;
 pub use keys::{KeyError, data_keys, keys, reaches_unnamed_keys};
 pub use knows::{Unknown, knows, unknown_part};
