@@ -1,4 +1,6 @@
-//! Snapshots of the recipe `local`: an RDB of our own, kept under data_dir, taken without seeing the server's disk.
+//! Snapshots: what can take one ([`SnapshotProvider`]), and the provider `local` that is always there.
+//!
+//! `local` is an RDB of our own, kept under data_dir, taken without seeing the server's disk:
 //!
 //! ```text
 //!   server ── REPLCONF · PSYNC ? -1 ──► +FULLRESYNC replid offset ──► RDB ──► .<id>.rdb.partial
@@ -16,11 +18,24 @@
 mod copy;
 mod error;
 mod local;
+mod logins;
 mod protect;
+mod provider;
 mod record;
+mod run;
 mod store;
 mod wire;
 
 pub use error::SnapshotError;
 pub use local::LocalSnapshots;
+pub use logins::Logins;
+pub use provider::{
+    Answer, Level, ObjectRef, Preflight, PreflightProblem, Progress, ProviderError,
+    ProviderErrorKind, Release, RestoreTo, SnapshotHandle, SnapshotProvider, SnapshotWish,
+    Verified,
+};
 pub use record::{How, SnapshotRecord};
+pub use run::run_name;
+
+/// The recipe that needs no backup system.
+pub const LOCAL: &str = "local";
