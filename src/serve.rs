@@ -12,9 +12,10 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use understudy_config::Config;
 use understudy_control::Control;
-use understudy_net::{Acceptor, AdminLimits, AdminServer, AdminTable, Listener};
+use understudy_net::{Acceptor, AdminLimits, AdminServer, AdminTable, Listener, http};
 use understudy_proxy::{ConfigSource, Proxy};
 
 use crate::cli::{ConfigFile, Serve};
@@ -45,6 +46,8 @@ pub(crate) async fn both(args: Serve) -> anyhow::Result<ExitCode> {
     let control = Control::start(Arc::clone(&config), Some(proxy_admin))
         .await
         .context("start control")?;
+    // One /metrics shows both.
+    (proxy.registry().register(control.collector())).context("register control's metrics")?;
     let mut table = proxy.admin_table();
     add_control(&mut table, &control);
     run_until_told(&config, table, Some(&proxy)).await?;
@@ -72,10 +75,12 @@ pub(crate) async fn control(args: &ConfigFile) -> anyhow::Result<ExitCode> {
     let control = Control::start(Arc::clone(&config), None)
         .await
         .context("start control")?;
+    let pages = serve_pages(&config, &control).await?;
     let mut table = AdminTable::new();
     add_control(&mut table, &control);
     run_until_told(&config, table, None).await?;
     control.stop().await;
+    drop(pages);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -93,6 +98,17 @@ fn add_control(table: &mut AdminTable, control: &Control) {
         "Upgrades of the servers behind a pool",
         control.admin_handler(),
     );
+}
+
+/// /metrics, /healthz and /readyz of control alone, for as long as the set is kept.
+async fn serve_pages(config: &Config, control: &Control) -> anyhow::Result<JoinSet<()>> {
+    let mut serving = JoinSet::new();
+    if let Some(settings) = &config.http {
+        let listener = (Listener::bind(&settings.listen).await)
+            .with_context(|| format!("listen for HTTP on {}", settings.listen))?;
+        serving.spawn(http::serve(listener, control.pages()?));
+    }
+    Ok(serving)
 }
 
 fn load(path: &Path) -> anyhow::Result<Config> {

@@ -7,12 +7,14 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use understudy_config::Config;
+use understudy_net::http::Pages;
 use understudy_net::{AdminHandler, AdminServer};
 
 use crate::admin::Upgrades;
 use crate::driver::{self, Driver, Order, Wish};
 use crate::effects::Failpoint;
 use crate::journal::{Journal, JournalError, Options, RouteRecord, ShardRecord, UpgradeRecord};
+use crate::metrics::{ControlCollector, ControlPages, CutoverMetrics};
 use crate::phase::Phase;
 use crate::proxies::Proxies;
 use crate::snapshot::{LocalSnapshots, SnapshotError};
@@ -37,6 +39,9 @@ pub enum StartError {
     /// The snapshots' directory.
     #[error("open the local snapshots")]
     Snapshots(#[from] SnapshotError),
+    /// A metric whose name or labels cannot be.
+    #[error("make the metrics")]
+    Metrics(#[from] prometheus::Error),
 }
 
 /// What drives upgrades.
@@ -79,6 +84,7 @@ impl Control {
             servers: Servers::default(),
             guards: Guards::new(config.control.guard.clone()),
             snapshots,
+            metrics: CutoverMetrics::new()?,
             journal,
             failpoint: Arc::new(Failpoint::from_environment()),
             config,
@@ -100,6 +106,23 @@ impl Control {
     /// Answers `UPGRADE …`.
     pub fn admin_handler(&self) -> Arc<dyn AdminHandler> {
         Arc::new(Upgrades::new(self.inner.clone()))
+    }
+
+    fn metrics(&self) -> ControlCollector {
+        ControlCollector {
+            world: self.inner.world.clone(),
+            board: self.inner.board.clone(),
+        }
+    }
+
+    /// What control counts and shows, for the registry of a process that has one.
+    pub fn collector(&self) -> Box<dyn prometheus::core::Collector> {
+        Box::new(self.metrics())
+    }
+
+    /// /metrics, /healthz and /readyz of a control that has a process of its own.
+    pub fn pages(&self) -> Result<Arc<dyn Pages>, StartError> {
+        Ok(Arc::new(ControlPages::new(self.metrics())?))
     }
 
     /// Ends every driver where it stands; a later start goes on from there. Attempts under way are undone first.
@@ -153,7 +176,12 @@ impl Inner {
             loop {
                 tokio::time::sleep(WARDEN_LOOK).await;
                 let _no_start = inner.starting.lock().await;
-                for route in inner.world.journal.routes().await.unwrap_or_default() {
+                let routes = inner.world.journal.routes().await.unwrap_or_default();
+                if routes.is_empty() {
+                    // Nothing to tell them; but metrics say whether they answer.
+                    let _seen = inner.world.proxies.pools().await;
+                }
+                for route in routes {
                     let live = inner.board.shard(&route.pool, &route.shard);
                     if live.is_none_or(|live| live.record.phase.is_end()) {
                         driver::bring_lost_proxies_home(&inner.world, &route).await;

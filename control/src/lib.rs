@@ -16,6 +16,7 @@ mod effect;
 mod effects;
 pub mod guard;
 mod journal;
+mod metrics;
 mod phase;
 mod plan;
 mod proxies;

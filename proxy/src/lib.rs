@@ -13,7 +13,6 @@ mod acceptor;
 mod admin;
 mod backends;
 mod gate;
-mod http;
 mod metrics;
 mod orders;
 mod overlay;

@@ -11,6 +11,7 @@ mod demo;
 mod disk;
 mod dying;
 mod input;
+mod metrics;
 mod nutcracker;
 mod probe;
 mod proxies;

@@ -20,6 +20,7 @@ use crate::effect::Outcome;
 use crate::journal::{
     Attempt, CutoverMode, Direction, EffectRecord, FORMAT, GuardPlace, RouteRecord,
 };
+use crate::metrics::CutoverResult;
 use crate::phase::Phase;
 use crate::verify::{self, CompareOptions};
 use crate::world::build;
@@ -246,6 +247,9 @@ impl Driver {
         };
         tracing::warn!(shard = %passage.shard, term = passage.term, %failure, "undo the attempt");
         self.undo(passage, attempting.begun).await?;
+        if !rehearsal {
+            self.count(CutoverResult::Aborted);
+        }
         Ok(if attempting.begun >= Some(Step::Fence) {
             Crossed::Fenced(failure)
         } else {
@@ -442,7 +446,16 @@ impl Driver {
     fn committed(&mut self, passage: &Passage, offset: u64) {
         tracing::info!(shard = %passage.shard, term = passage.term, offset, to = %passage.to, "committed");
         commit_into(&mut self.record, passage, offset);
+        self.count(match passage.direction {
+            Direction::Forward => CutoverResult::Committed,
+            Direction::Back => CutoverResult::RolledBack,
+        });
         self.show();
+    }
+
+    fn count(&self, result: CutoverResult) {
+        let (pool, shard) = (&self.record.pool, &self.record.shard);
+        self.world.metrics.ended(pool, shard, result);
     }
 }
 

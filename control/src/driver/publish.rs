@@ -117,7 +117,9 @@ impl Driver {
         let stats = self.world.proxies.stats(pool, shard).await;
         let seen_ms = Duration::from_micros(stats.longest_gap_us).as_secs_f64() * 1_000.0;
         let held_ms = self.record.hold_ms.unwrap_or_default();
-        self.record.hold_ms = Some(seen_ms.max(held_ms));
+        let gap_ms = seen_ms.max(held_ms);
+        self.world.metrics.held(pool, shard, gap_ms);
+        self.record.hold_ms = Some(gap_ms);
     }
 
     /// A step whose intention went to disk before the hold needs no second one: clients wait.

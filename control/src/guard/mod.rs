@@ -80,6 +80,22 @@ pub enum GuardState {
 }
 
 impl GuardState {
+    /// The names of all states, as metrics have them.
+    pub(crate) const NAMES: [&str; 6] =
+        ["idle", "parked", "asking", "following", "refused", "lost"];
+
+    /// This state's name.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            GuardState::Idle => "idle",
+            GuardState::Parked { .. } => "parked",
+            GuardState::Asking => "asking",
+            GuardState::Following { .. } => "following",
+            GuardState::Refused { .. } => "refused",
+            GuardState::Lost { .. } => "lost",
+        }
+    }
+
     /// True while the source follows.
     pub fn is_following(&self) -> bool {
         matches!(self, GuardState::Following { .. })

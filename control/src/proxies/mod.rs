@@ -8,6 +8,7 @@ mod reply;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -59,9 +60,30 @@ impl Census {
     }
 }
 
+/// Whether proxies answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// Answered when last asked.
+    Known,
+    /// Could not be reached, or did not answer in time.
+    Lost,
+}
+
+impl Presence {
+    /// Its name, as metrics have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Presence::Known => "known",
+            Presence::Lost => "lost",
+        }
+    }
+}
+
 /// Every proxy that control drives.
 pub(crate) struct Proxies {
     links: Vec<Arc<Mutex<ProxyLink>>>,
+    /// How many did not answer when all were last asked.
+    lost: AtomicUsize,
 }
 
 impl Proxies {
@@ -77,7 +99,17 @@ impl Proxies {
                 .into_iter()
                 .map(|address| Arc::new(Mutex::new(ProxyLink::new(address))))
                 .collect(),
+            lost: AtomicUsize::new(0),
         }
+    }
+
+    /// How many answer and how many do not, as of the last question to all. Asks nobody: a scrape must not stand before a HOLD.
+    pub(crate) fn presence(&self) -> [(Presence, usize); 2] {
+        let lost = self.lost.load(Ordering::Relaxed);
+        [
+            (Presence::Known, self.count().saturating_sub(lost)),
+            (Presence::Lost, lost),
+        ]
     }
 
     /// How many.
@@ -108,10 +140,15 @@ impl Proxies {
             proxy: "?".to_owned(),
             cause: "the asking task ended".to_owned(),
         };
-        answers
+        let answers: Vec<Result<T, ProxyError>> = answers
             .into_iter()
             .map(|answer| answer.unwrap_or_else(|| Err(ended())))
-            .collect()
+            .collect();
+        let unreachable =
+            |answer: &&Result<T, ProxyError>| matches!(answer, Err(ProxyError::Unreachable { .. }));
+        let lost = answers.iter().filter(unreachable).count();
+        self.lost.store(lost, Ordering::Relaxed);
+        answers
     }
 
     async fn order(

@@ -10,8 +10,11 @@ use tokio::sync::watch;
 use crate::journal::ShardRecord;
 use crate::phase::{Phase, pool_phase};
 
-pub(crate) use render::{as_json, as_text, report};
+pub(crate) use render::{as_json, as_text, epoch, report};
 pub(crate) use way_back::WayBack;
+
+/// What a shard waits for while control finds out how it stands.
+const RECOVERY: &str = "recovery";
 
 /// One shard, live: its record and what is not worth a journal entry.
 #[derive(Clone, Debug)]
@@ -78,9 +81,24 @@ impl Board {
                 .values_mut()
                 .filter(|live| !live.record.phase.is_end())
             {
-                live.waiting = Some("recovery".to_owned());
+                live.waiting = Some(RECOVERY.to_owned());
             }
         });
+    }
+
+    /// The shards of which control is still finding out how they stand, one line each.
+    pub(crate) fn not_recovered(&self) -> Vec<String> {
+        let recovers = |live: &Live| live.waiting.as_deref() == Some(RECOVERY);
+        self.shards(None)
+            .into_iter()
+            .filter(recovers)
+            .map(|live| {
+                format!(
+                    "shard {} of pool {}: recovery",
+                    live.record.shard, live.record.pool
+                )
+            })
+            .collect()
     }
 
     /// Puts a shard on the board, in place of what was there.

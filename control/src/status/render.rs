@@ -35,11 +35,10 @@ pub(crate) fn as_json(pool: &str, shards: &[Live]) -> Value {
 fn shard_json(live: &Live) -> Value {
     let record = &live.record;
     let attempt_term = record.attempt.as_ref().map(|attempt| attempt.term);
-    let epoch = record.epoch + moves(record);
     json!({
         "shard": record.shard,
         "phase": record.phase.name(),
-        "epoch": epoch,
+        "epoch": epoch(record),
         "term": attempt_term,
         "source": record.source,
         "target": record.target,
@@ -130,6 +129,11 @@ pub(crate) fn report(pool: &str, shards: &[Live], upgrades: &[UpgradeRecord]) ->
         .filter(|upgrade| upgrade.pool == pool)
         .collect();
     json!({ "pool": pool, "phase": name(phase_of(shards)), "upgrades": upgrades, "shards": rows })
+}
+
+/// The number of the shard's route, as the journal has it.
+pub(crate) fn epoch(record: &ShardRecord) -> u64 {
+    record.epoch + moves(record)
 }
 
 /// How often the journal moved the shard's clients: 0, 1 to the target, 2 back to the source.

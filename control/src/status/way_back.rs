@@ -27,6 +27,19 @@ impl fmt::Display for WayBack {
 }
 
 impl WayBack {
+    /// The names of all kinds, as metrics have them.
+    pub(crate) const NAMES: [&str; 4] = ["exact", "except_keys", "gone", "unknown"];
+
+    /// This kind's name.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            WayBack::Exact => "exact",
+            WayBack::ExceptKeys(_) => "except_keys",
+            WayBack::Gone(_) => "gone",
+            WayBack::Unknown(_) => "unknown",
+        }
+    }
+
     /// Why, where that needs saying.
     pub(crate) fn reason(&self) -> Option<&str> {
         match self {

@@ -1,9 +1,10 @@
 //! The guards that are listening, each under the URL of the server that dials it.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use understudy_config::{BackendUrl, GuardAddress, HostPort};
 
 use understudy_resp::command::{self, Server};
@@ -34,6 +35,17 @@ impl Guards {
         }
     }
 
+    fn listening(&self) -> MutexGuard<'_, BTreeMap<String, Guard>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the link of a follower stands, if there is a guard for it.
+    pub(crate) fn state(&self, follower: &str) -> Option<GuardState> {
+        let listening = self.listening();
+        let state = listening.get(follower)?.states().borrow().clone();
+        Some(state)
+    }
+
     /// Opens a parked guard for `follower` in front of `primary`, at `wanted` again if that port is free.
     pub(crate) async fn open(
         &self,
@@ -62,7 +74,7 @@ impl Guards {
                         host: self.address.announced_host().to_owned(),
                         port,
                     };
-                    self.open.lock().await.insert(follower.to_owned(), guard);
+                    self.listening().insert(follower.to_owned(), guard);
                     return Ok(place);
                 }
                 Err(error) => refused = super::one_line(&error),
@@ -73,20 +85,20 @@ impl Guards {
 
     /// Lets the parked follower ask for its partial resync.
     pub(crate) async fn unpark(&self, follower: &str) {
-        if let Some(guard) = self.open.lock().await.get(follower) {
+        if let Some(guard) = self.listening().get(follower) {
             guard.unpark();
         }
     }
 
     /// Goes on from what an earlier guard of the same follower knew.
     pub(crate) async fn remember(&self, follower: &str, earlier: ForeignKeys) {
-        if let Some(guard) = self.open.lock().await.get(follower) {
+        if let Some(guard) = self.listening().get(follower) {
             guard.remember(earlier);
         }
     }
 
     async fn states(&self, follower: &str) -> Option<watch::Receiver<GuardState>> {
-        self.open.lock().await.get(follower).map(Guard::states)
+        self.listening().get(follower).map(Guard::states)
     }
 
     /// Waits until the follower follows: `+CONTINUE` was seen. Anything else, or nothing in time, is an error in words.
@@ -118,7 +130,7 @@ impl Guards {
 
     /// What the guard of a follower knows, if there is one.
     pub(crate) async fn seen(&self, follower: &str) -> Option<GuardSeen> {
-        let open = self.open.lock().await;
+        let open = self.listening();
         let guard = open.get(follower)?;
         let foreign = guard.foreign();
         let state = guard.states().borrow().clone();
@@ -127,7 +139,7 @@ impl Guards {
 
     /// Stops listening and cuts the link.
     pub(crate) async fn close(&self, follower: &str) {
-        let guard = self.open.lock().await.remove(follower);
+        let guard = self.listening().remove(follower);
         if let Some(guard) = guard {
             guard.stop().await;
         }
@@ -135,7 +147,7 @@ impl Guards {
 
     /// Stops them all.
     pub(crate) async fn close_all(&self) {
-        let guards = std::mem::take(&mut *self.open.lock().await);
+        let guards = std::mem::take(&mut *self.listening());
         for (_, guard) in guards {
             guard.stop().await;
         }

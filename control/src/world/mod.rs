@@ -11,6 +11,7 @@ use understudy_config::{BackendUrl, Config, Pool, Scheme, Shard};
 
 use crate::effects::Failpoint;
 use crate::journal::Journal;
+use crate::metrics::CutoverMetrics;
 use crate::proxies::Proxies;
 use crate::snapshot::LocalSnapshots;
 
@@ -27,6 +28,7 @@ pub(crate) struct World {
     pub(crate) servers: Servers,
     pub(crate) guards: Guards,
     pub(crate) snapshots: LocalSnapshots,
+    pub(crate) metrics: CutoverMetrics,
     /// One for all drivers, so that a place which is asked for once stops control once.
     pub(crate) failpoint: Arc<Failpoint>,
 }

@@ -90,6 +90,7 @@ pub struct Scene {
     /// `understudy control`, when it is a process of its own.
     pub control: Option<Process>,
     clients: Vec<u16>,
+    http: Vec<u16>,
     directory: TempDir,
 }
 
@@ -110,6 +111,7 @@ impl Scene {
             proxies: Vec::new(),
             control: None,
             clients: Vec::new(),
+            http: Vec::new(),
             directory,
         };
         match options.cast {
@@ -133,6 +135,11 @@ impl Scene {
     /// Where clients of proxy `number` connect.
     pub fn clients(&self, number: usize) -> Address {
         Address::local(self.clients[number])
+    }
+
+    /// Where process `number` shows its metrics: the proxies first, then control.
+    pub fn http(&self, number: usize) -> std::net::SocketAddr {
+        (std::net::Ipv4Addr::LOCALHOST, self.http[number]).into()
     }
 
     /// Where clients of all proxies connect.
@@ -258,6 +265,7 @@ impl Scene {
         let port = || free_port().map_err(LabError::io("find a free port"));
         let (clients, admin, http) = (port()?, port()?, port()?);
         self.clients.push(clients);
+        self.http.push(http);
         let name = format!("{subcommand}-{number}");
         let home = self.directory.path();
         let config = home.join(format!("{name}.yaml"));

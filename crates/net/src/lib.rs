@@ -1,4 +1,4 @@
-//! Sockets, dialing, TLS, a small Redis client and the admin server.
+//! Sockets, dialing, TLS, a small Redis client, the admin server and the HTTP port.
 //!
 //! ```text
 //!  proxy's hot path       Socket      try_read / try_write behind &self: tcp, unix, TLS
@@ -7,6 +7,7 @@
 //!  who calls us           Listener -> Incoming -> Socket
 //!  asking a server        Client      one ordered connection; errors say whether bytes left us
 //!  being asked            AdminServer a table of commands that proxy and control hand over
+//!  being scraped          http        three pages that proxy and control hand over
 //! ```
 //!
 //! This crate knows no pool, no shard and no upgrade.
@@ -15,6 +16,7 @@ pub mod admin;
 mod client;
 mod dial;
 mod endpoint;
+pub mod http;
 mod listener;
 mod reply;
 mod socket;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use understudy_config::{Config, ListenAddress};
-use understudy_net::{AdminTable, Listener};
+use understudy_net::{AdminTable, Listener, http};
 
 pub use self::error::{ReloadError, StartError};
 pub(crate) use self::inner::Inner;
@@ -24,7 +24,6 @@ use self::inner::{bind, warn_of_disagreements};
 use crate::admin::Commands;
 use crate::backends::Backends;
 use crate::gate::Gates;
-use crate::http;
 use crate::metrics::Metrics;
 use crate::orders::Crew;
 use crate::overlay::Overlay;

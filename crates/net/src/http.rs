@@ -11,7 +11,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use understudy_net::{Listener, Stream};
+
+use crate::listener::Listener;
+use crate::stream::Stream;
 
 /// Most bytes of a request's head. A longer one is answered 431.
 const HEAD_MAX: usize = 8 * 1024;
@@ -22,17 +24,35 @@ const CONNECTIONS_MAX: usize = 32;
 
 /// What a path answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// The status line's number and reason.
-    pub(crate) status: &'static str,
+    pub status: &'static str,
     /// The media type of the body.
-    pub(crate) content_type: &'static str,
+    pub content_type: &'static str,
     /// The body.
-    pub(crate) body: String,
+    pub body: String,
 }
 
 impl Answer {
-    pub(crate) fn text(status: &'static str, body: impl Into<String>) -> Answer {
+    /// A page in the text form of Prometheus.
+    pub fn metrics(body: String) -> Answer {
+        Answer {
+            status: "200 OK",
+            content_type: "text/plain; version=0.0.4",
+            body,
+        }
+    }
+
+    /// Whether everything is there that should be: 200 `ready`, or 503 and one line for each thing that is missing.
+    pub fn readiness(missing: &[String]) -> Answer {
+        match missing {
+            [] => Answer::text("200 OK", "ready\n"),
+            missing => Answer::text("503 Service Unavailable", missing.join("\n") + "\n"),
+        }
+    }
+
+    /// Plain text.
+    pub fn text(status: &'static str, body: impl Into<String>) -> Answer {
         Answer {
             status,
             content_type: "text/plain; charset=utf-8",
@@ -42,7 +62,7 @@ impl Answer {
 }
 
 /// Who knows the answers.
-pub(crate) trait Pages: Send + Sync + 'static {
+pub trait Pages: Send + Sync + 'static {
     /// The page at a path, without its query; `None` is 404.
     fn page<'a>(
         &'a self,
@@ -51,7 +71,7 @@ pub(crate) trait Pages: Send + Sync + 'static {
 }
 
 /// Serves until its task is aborted.
-pub(crate) async fn serve(listener: Listener, pages: Arc<dyn Pages>) {
+pub async fn serve(listener: Listener, pages: Arc<dyn Pages>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
