@@ -39,6 +39,7 @@ impl VerbError {
                 GateError::StaleTerm { .. }
                 | GateError::WrongEpoch { .. }
                 | GateError::Busy { .. }
+                | GateError::NoLease { .. }
                 | GateError::NoShard,
             )
             | VerbError::NoPool(_)

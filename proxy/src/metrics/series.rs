@@ -108,7 +108,7 @@ const WHOLE: [Whole; 19] = [
 ];
 
 /// Counters with the labels pool and shard, summed over the workers.
-const COUNTED: [OfShard; 4] = [
+const COUNTED: [OfShard; 5] = [
     (
         "understudy_shard_commands_total",
         "Commands sent to the shard's backends.",
@@ -128,6 +128,11 @@ const COUNTED: [OfShard; 4] = [
         "understudy_commands_not_executed_total",
         "Commands that a prepared gate kept too long.",
         |it| it.not_executed,
+    ),
+    (
+        "understudy_leases_lapsed_total",
+        "Times that a shard stopped serving until control answered, by each worker.",
+        |it| it.leases_lapsed,
     ),
 ];
 
