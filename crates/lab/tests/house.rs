@@ -206,22 +206,42 @@ fn no_file_is_longer_than_its_idea() {
     nothing(&wrong, "files over 800 lines:");
 }
 
-#[test]
-fn every_test_that_the_hazards_name_is_there() {
-    let page = read(&repository().join("docs/hazards.md"));
+/// Tests that a page's tables name in their last column, and nobody wrote.
+fn missing_tests(page: &str) -> Vec<String> {
+    let page = read(&repository().join(page));
     let last_cells = page
         .lines()
         .filter_map(|line| line.rsplit('|').nth(1))
         .flat_map(|cell| cell.split('`').skip(1).step_by(2))
-        .filter(|word| word.contains('_') && !word.contains(['.', '/', '=']));
+        .filter(|word| word.contains('_') && !word.contains(['.', '/', '=', '…']));
     let code: String = files(".rs").iter().map(|path| read(path)).collect();
-    let missing: Vec<String> = last_cells
+    last_cells
         .filter(|name| !code.contains(&format!("fn {name}(")))
         .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_test_that_the_docs_name_is_there() {
+    for page in ["docs/hazards.md", "docs/cases.md"] {
+        nothing(
+            &missing_tests(page),
+            &format!("tests that {page} names and nobody wrote:"),
+        );
+    }
+}
+
+#[test]
+fn every_case_of_a_switch_has_its_test() {
+    let page = read(&repository().join("docs/cases.md"));
+    let code: String = files(".rs").iter().map(|path| read(path)).collect();
+    let untested: Vec<String> = (1..=30)
+        .map(|number| format!("case_{number:02}_"))
+        .filter(|case| !code.contains(&format!("fn {case}")) || !page.contains(&format!("`{case}")))
         .collect();
     nothing(
-        &missing,
-        "tests that docs/hazards.md names and nobody wrote:",
+        &untested,
+        "cases without a test of their number, or without a row in docs/cases.md:",
     );
 }
 

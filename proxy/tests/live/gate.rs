@@ -161,7 +161,7 @@ async fn a_frozen_worker_is_named_and_the_others_open_again() {
 }
 
 #[tokio::test]
-async fn orders_of_an_older_attempt_and_for_another_epoch_are_refused() {
+async fn case_21_orders_of_an_older_attempt_and_for_another_epoch_are_refused() {
     let (source, data) = (old().await, directory());
     let stage = Stage::start(config(data.path(), 2, &[&source])).await;
     Stage::expect(
