@@ -69,6 +69,8 @@ pub struct Control {
     pub proxy_lease: Duration,
     /// Oldest snapshot that still guards a cutover.
     pub snapshot_age_max: Duration,
+    /// Between two looks at the snapshot from before the cutover, during a soak.
+    pub snapshot_check_every: Duration,
 }
 
 /// One listening endpoint and the shards behind it.
@@ -257,6 +259,7 @@ impl Default for Control {
             proxy_lease: Duration::from_secs(10),
             announce: None,
             snapshot_age_max: Duration::from_secs(3_600),
+            snapshot_check_every: Duration::from_secs(60),
         }
     }
 }

@@ -149,6 +149,9 @@ impl Reader<'_> {
         if let Some(age) = self.bounded(&section, "snapshot_age_max") {
             control.snapshot_age_max = age;
         }
+        if let Some(every) = self.bounded(&section, "snapshot_check_every") {
+            control.snapshot_check_every = every;
+        }
         control
     }
 

@@ -290,6 +290,16 @@ pub(crate) const CONTROL: SectionSpec = SectionSpec {
             Reload::Restart,
             "Oldest snapshot that still guards a cutover. An older one is taken again first.",
         ),
+        setting(
+            "snapshot_check_every",
+            Kind::Time {
+                min: SECOND,
+                max: DAY,
+            },
+            Absent::Is("1m"),
+            Reload::Restart,
+            "How often a soak looks whether the snapshot from before the cutover is still good. Rests 20 times what the last look took, where that is longer.",
+        ),
     ],
 };
 
