@@ -116,7 +116,7 @@ impl Gate {
     }
 
     /// When `tick` has something to do.
-    pub(super) fn deadline(&self) -> Option<Tick> {
+    pub(super) fn due(&self) -> Option<Tick> {
         self.due
     }
 
@@ -702,7 +702,7 @@ mod tests {
     fn hazard_14_an_armed_gate_serves_only_while_control_answers() {
         let mut gate = gate();
         assert_eq!(told(&mut gate, Lease::Armed, 3, 7, 0), Turned::Nothing);
-        assert_eq!(gate.deadline(), Some(Tick(100)));
+        assert_eq!(gate.due(), Some(Tick(100)));
         assert_eq!(told(&mut gate, Lease::Armed, 3, 7, 50), Turned::Nothing);
         assert!(!gate.became_lapsed(Tick(9_000), Tick(149)));
         assert!(gate.became_lapsed(Tick(9_000), Tick(150)));
@@ -737,7 +737,7 @@ mod tests {
         told(&mut gate, Lease::Armed, 3, 7, 0);
         gate.hold(at(3, 7), Tick(90), Tick(0), &WHO).unwrap();
         gate.prepare(at(3, 7), Tick(1_000), &WHO).unwrap();
-        assert_eq!(gate.deadline(), Some(Tick(1_000)), "the lease is off");
+        assert_eq!(gate.due(), Some(Tick(1_000)), "the lease is off");
         assert!(gate.release(at(3, 7), Tick(100), &WHO).is_err());
         assert_eq!(gate.position, GatePosition::Lapsed);
         assert_eq!(told(&mut gate, Lease::Over, 3, 7, 100), Turned::Opened);
@@ -752,14 +752,14 @@ mod tests {
         assert_eq!(gate.release(at(3, 7), Tick(10), &WHO), Ok(true));
         // An answer that was given before the attempt ended.
         assert_eq!(told(&mut gate, Lease::Wait, 3, 7, 20), Turned::Nothing);
-        assert_eq!(gate.deadline(), None);
+        assert_eq!(gate.due(), None);
     }
 
     #[test]
     fn a_proxy_that_is_behind_serves_nobody_and_unarmed_ones_need_no_control() {
         let mut gate = gate();
         assert_eq!(told(&mut gate, Lease::Over, 3, 7, 0), Turned::Nothing);
-        assert_eq!(gate.deadline(), None);
+        assert_eq!(gate.due(), None);
         assert_eq!(told(&mut gate, Lease::Over, 4, 7, 10), Turned::Lapsed);
         assert!(gate.release(at(3, 8), Tick(20), &WHO).is_err());
         // The commit had not happened after all.

@@ -388,7 +388,7 @@ impl Worker {
             .pools
             .iter()
             .flat_map(|pool| &pool.shards)
-            .filter_map(|shard| shard.gate.deadline());
+            .filter_map(|shard| shard.gate.due());
         let lanes = self
             .shared_lanes
             .iter()
