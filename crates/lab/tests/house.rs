@@ -229,7 +229,7 @@ fn missing_tests(page: &str) -> Vec<String> {
 
 #[test]
 fn every_test_that_the_docs_name_is_there() {
-    for page in ["docs/hazards.md", "docs/cases.md"] {
+    for page in ["docs/hazards.md", "docs/cases.md", "docs/limits.md"] {
         nothing(
             &missing_tests(page),
             &format!("tests that {page} names and nobody wrote:"),

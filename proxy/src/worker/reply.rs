@@ -78,7 +78,10 @@ impl Worker {
         data: &[u8],
         now: Tick,
     ) -> Result<usize, Broken> {
-        let limits = ScanLimits::default();
+        let limits = ScanLimits {
+            depth_max: self.settings.scan.depth_max,
+            ..ScanLimits::default()
+        };
         let mut at = 0;
         while let Some(rest) = data.get(at..).filter(|rest| !rest.is_empty()) {
             let front = self

@@ -262,7 +262,7 @@ fn case_12_pushes_answer_no_command() {
 }
 
 #[test]
-fn an_idle_lane_is_closed() {
+fn lane_idle_max_closes_a_lane_that_nobody_uses() {
     let (mut bench, lane) = one("GET a", true);
     bench.reply(lane, "$-1\r\n");
     bench.pass(Duration::from_secs(299));
