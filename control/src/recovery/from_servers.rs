@@ -131,29 +131,7 @@ fn advice(first: (&str, &Standing), second: (&str, &Standing)) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn standing(role: Role, offset: u64) -> Standing {
-        Standing {
-            run_id: "r".into(),
-            replid: "h".into(),
-            replid2: "0".into(),
-            second_offset: -1,
-            offset,
-            role,
-            sync_full: 0,
-            replica_errors: 0,
-            loading: false,
-            unsaved: false,
-        }
-    }
-
-    fn replica() -> Role {
-        Role::Replica {
-            host: "x".into(),
-            port: 1,
-            link_up: false,
-        }
-    }
+    use crate::recovery::fixture::{replica, standing};
 
     #[test]
     fn when_nobody_serves_the_one_with_most_is_named() {
