@@ -67,11 +67,11 @@ impl Driver {
     pub(super) async fn cutover_phase(&mut self) -> Result<(), Failure> {
         let mut attempts = 0;
         loop {
-            if self.options.cutover == CutoverMode::Manual
-                && attempts == 0
-                && !self.wait_for_cutover().await?
-            {
-                return Ok(());
+            if self.options.cutover == CutoverMode::Manual && !self.told_to_go {
+                if !self.wait_for_cutover().await? {
+                    return Ok(());
+                }
+                self.told_to_go = true;
             }
             self.go_on()?;
             let crossed = self.attempt_forward().await?;
@@ -89,6 +89,7 @@ impl Driver {
                 {
                     self.complain(failure.to_string());
                     attempts = 0;
+                    self.told_to_go = false;
                 }
                 Crossed::Held(failure) => return Err(failure),
                 Crossed::Void(what) => {
@@ -103,6 +104,7 @@ impl Driver {
                 Crossed::Fenced(Failure::Stopped) => return Err(Failure::Stopped),
                 Crossed::Fenced(failure) => {
                     self.fenced_attempts += 1;
+                    self.told_to_go = false;
                     self.record.note(format!(
                         "attempt {} was undone after the fence: {failure}",
                         self.fenced_attempts

@@ -17,7 +17,8 @@ pub async fn recover_from_servers(
     let mut lines = Vec::new();
     for pool in &config.pools {
         for shard in &pool.shards {
-            servers.know(&shard.primary);
+            let tls = pool.backend_tls.as_ref();
+            servers.know(&shard.primary.clone().with_tls(tls));
             let primary = shard.primary.to_string();
             let first = look(&servers, &primary, &mut lines, &pool.name, &shard.name).await;
             let wanted =
@@ -30,7 +31,7 @@ pub async fn recover_from_servers(
                     ));
                     continue;
                 };
-                let mut login = pool.with_login(parsed);
+                let mut login = pool.with_login(parsed).with_tls(tls);
                 if login.password.is_none() {
                     login.password.clone_from(&shard.primary.password);
                 }
