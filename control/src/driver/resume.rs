@@ -277,7 +277,15 @@ pub(crate) async fn bring_proxies_home(world: &World, route: &RouteRecord) {
                 tracing::info!(%instance, shard = %route.shard, "release a proxy");
                 let _each_answers_for_itself = world.proxies.release(&gate(*epoch)).await;
             }
-            "open" if *epoch == route.epoch => {}
+            "lapsed" if *epoch < route.epoch => {
+                tracing::info!(%instance, shard = %route.shard, "switch a proxy that was cut off");
+                let (before, url) = (gate(*epoch), &route.url);
+                let _each_answers_for_itself =
+                    world.proxies.switch_to(&before, route.epoch, url).await;
+                let _each_answers_for_itself = world.proxies.release(&gate(route.epoch)).await;
+            }
+            // A lapsed one opens when it has asked.
+            "open" | "lapsed" if *epoch == route.epoch => {}
             _ => {
                 tracing::warn!(%instance, shard = %route.shard, epoch, state, "a proxy stands where the journal does not");
             }

@@ -133,6 +133,10 @@ impl Real {
                     world::carry_scripts(&mut servers.hold(target).await?, &scripts).await?,
                 ))
             }
+            Effect::ArmProxies { gate } => Ok(Outcome::Proxies {
+                count: self.world.proxies.arm(gate).await?,
+                waited_us: 0,
+            }),
             Effect::Hold { gate, lease_ms } => Ok(acknowledged(
                 &self.world.proxies.hold(gate, *lease_ms).await?,
             )),

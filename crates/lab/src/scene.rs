@@ -37,6 +37,13 @@ pub enum Cast {
         /// How many proxies.
         proxies: usize,
     },
+    /// As `Separate`, but control is told of no proxy: each registers.
+    Registered {
+        /// How many proxies.
+        proxies: usize,
+        /// `control.proxy_lease`, such as `2s`.
+        lease: &'static str,
+    },
 }
 
 /// What a scene consists of.
@@ -128,8 +135,22 @@ impl Scene {
                 }
                 scene.control = Some(scene.launch(options, "control", proxies, &admins).await?);
             }
+            Cast::Registered { proxies, .. } => {
+                scene.control = Some(scene.launch(options, "control", 0, &[]).await?);
+                scene.clients.clear();
+                for _ in 0..proxies {
+                    scene.add_proxy(options).await?;
+                }
+            }
         }
         Ok(scene)
+    }
+
+    /// One more proxy of the pool.
+    pub async fn add_proxy(&mut self, options: &SceneOptions) -> Result<(), LabError> {
+        let process = (self.launch(options, "proxy", self.proxies.len(), &[])).await?;
+        self.proxies.push(process);
+        Ok(())
     }
 
     /// Where clients of proxy `number` connect.
@@ -274,7 +295,20 @@ impl Scene {
             admin,
             http,
         };
-        let text = self.config(options, &home.join(&name), &ports, proxies);
+        let control = match options.cast {
+            Cast::Registered { lease, .. } => match &self.control {
+                None => format!("control: {{ proxy_lease: {lease} }}\n"),
+                Some(control) => format!(
+                    "control: {{ address: \"{}\", proxy_lease: {lease} }}\n",
+                    control.admin()
+                ),
+            },
+            Cast::Embedded | Cast::Separate { .. } if proxies.is_empty() => String::new(),
+            Cast::Embedded | Cast::Separate { .. } => {
+                format!("control: {{ proxies: [{}] }}\n", proxies.join(", "))
+            }
+        };
+        let text = self.config(options, &home.join(&name), &ports, &control);
         std::fs::write(&config, text).map_err(LabError::io("write a config"))?;
         let environment = if subcommand == "proxy" {
             Vec::new()
@@ -293,22 +327,14 @@ impl Scene {
         .await
     }
 
-    fn config(
-        &self,
-        options: &SceneOptions,
-        data: &Path,
-        ports: &Ports,
-        proxies: &[String],
-    ) -> String {
+    fn config(&self, options: &SceneOptions, data: &Path, ports: &Ports, control: &str) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = writeln!(text, "data_dir: {}", data.display());
         let _ = writeln!(text, "workers: {}", options.workers);
         let _ = writeln!(text, "admin: {{ listen: \"127.0.0.1:{}\" }}", ports.admin);
         let _ = writeln!(text, "http: {{ listen: \"127.0.0.1:{}\" }}", ports.http);
-        if !proxies.is_empty() {
-            let _ = writeln!(text, "control: {{ proxies: [{}] }}", proxies.join(", "));
-        }
+        text.push_str(control);
         text.push_str(&options.extra_config);
         let _ = writeln!(
             text,
