@@ -193,6 +193,14 @@ impl Driver {
 
     /// Puts the record on the board.
     fn show(&self) {
+        let key = (self.record.pool.clone(), self.record.shard.clone());
+        match self.record.open_attempt() {
+            None => self.world.proxies.registry().disarm(&key),
+            Some(attempt) if attempt.committed_offset.is_some() => {
+                self.world.proxies.registry().committed(&key);
+            }
+            Some(_) => {}
+        }
         let record = self.record.clone();
         self.board
             .update(&self.record.pool, &self.record.shard, |live| {
