@@ -13,6 +13,7 @@ mod dying;
 mod input;
 mod metrics;
 mod nutcracker;
+mod partition;
 mod probe;
 mod proxies;
 mod soak;

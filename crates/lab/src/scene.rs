@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use crate::error::LabError;
 use crate::port::free_port;
 use crate::process::{Process, ProcessOptions};
+use crate::relay::{Relay, RelayMode};
 use crate::server::{Server, ServerOptions};
 use crate::version::Version;
 use crate::wire::{Address, Reply, Wire};
@@ -61,6 +62,8 @@ pub struct SceneOptions {
     pub workers: usize,
     /// Processes.
     pub cast: Cast,
+    /// Whether a relay stands before every server, and between control and every proxy, to cut processes off from them.
+    pub relays: bool,
     /// Options of every source and target.
     pub server: ServerOptions,
     /// Lines added at the top level of the config, as they stand.
@@ -79,6 +82,7 @@ impl SceneOptions {
             shards: 2,
             workers: 3,
             cast: Cast::Embedded,
+            relays: false,
             server: ServerOptions::new(),
             extra_config: String::new(),
             environment: Vec::new(),
@@ -96,9 +100,22 @@ pub struct Scene {
     pub proxies: Vec<Process>,
     /// `understudy control`, when it is a process of its own.
     pub control: Option<Process>,
+    /// Where a process is cut off from a server or a proxy; empty unless asked for.
+    pub relays: Relays,
     clients: Vec<u16>,
     http: Vec<u16>,
     directory: TempDir,
+}
+
+/// The relays of a scene. Servers are called by their relays' addresses everywhere; clients reach the proxies directly.
+#[derive(Debug, Default)]
+pub struct Relays {
+    /// Before the sources, in shard order.
+    pub sources: Vec<Relay>,
+    /// Before the targets, in shard order.
+    pub targets: Vec<Relay>,
+    /// Between control and the proxies.
+    pub proxies: Vec<Relay>,
 }
 
 impl Scene {
@@ -112,7 +129,13 @@ impl Scene {
             sources.push(Server::start(options.from, options.server.clone()).await?);
             targets.push(Server::start(options.to, options.server.clone()).await?);
         }
+        let mut relays = Relays::default();
+        if options.relays {
+            relays.sources = before(&sources).await?;
+            relays.targets = before(&targets).await?;
+        }
         let mut scene = Scene {
+            relays,
             sources,
             targets,
             proxies: Vec::new(),
@@ -130,7 +153,13 @@ impl Scene {
                 let mut admins = Vec::new();
                 for number in 0..proxies {
                     let process = scene.launch(options, "proxy", number, &[]).await?;
-                    admins.push(process.admin().to_owned());
+                    let mut admin = process.admin().to_owned();
+                    if options.relays {
+                        let relay = Relay::start(&admin, RelayMode::Bytes).await?;
+                        admin = relay.address().to_string();
+                        scene.relays.proxies.push(relay);
+                    }
+                    admins.push(admin);
                     scene.proxies.push(process);
                 }
                 scene.control = Some(scene.launch(options, "control", proxies, &admins).await?);
@@ -215,8 +244,8 @@ impl Scene {
             POOL.to_owned(),
             "TO".to_owned(),
         ];
-        for (index, target) in self.targets.iter().enumerate() {
-            command.push(format!("s{}={}", index + 1, target.url()));
+        for (index, url) in urls(&self.targets, &self.relays.targets).iter().enumerate() {
+            command.push(format!("s{}={url}", index + 1));
         }
         command.extend(more.iter().map(|word| (*word).to_owned()));
         expect_no_error("start the upgrade", self.call(&command).await?)
@@ -345,15 +374,32 @@ impl Scene {
             text,
             "    distribution: ketama\n    hash: fnv1a_64\n    hash_tag: \"{{}}\"\n    shards:"
         );
-        for (index, source) in self.sources.iter().enumerate() {
+        for (index, url) in urls(&self.sources, &self.relays.sources).iter().enumerate() {
             let _ = writeln!(
                 text,
-                "      - {{ name: s{}, primary: \"{}\" }}",
-                index + 1,
-                source.url()
+                "      - {{ name: s{}, primary: \"{url}\" }}",
+                index + 1
             );
         }
         text
+    }
+}
+
+/// A relay before each of these servers.
+async fn before(servers: &[Server]) -> Result<Vec<Relay>, LabError> {
+    let mut relays = Vec::new();
+    for server in servers {
+        let address = server.address().to_string();
+        relays.push(Relay::start(&address, RelayMode::Bytes).await?);
+    }
+    Ok(relays)
+}
+
+/// What the servers are called: their relays' addresses, where they have some.
+fn urls(servers: &[Server], relays: &[Relay]) -> Vec<String> {
+    match relays {
+        [] => servers.iter().map(Server::url).collect(),
+        relays => relays.iter().map(Relay::url).collect(),
     }
 }
 
