@@ -16,6 +16,7 @@ mod nutcracker;
 mod partition;
 mod probe;
 mod proxies;
+mod report;
 mod soak;
 mod stage;
 mod stall;

@@ -474,6 +474,8 @@ impl Driver {
     fn committed(&mut self, passage: &Passage, offset: u64) {
         tracing::info!(shard = %passage.shard, term = passage.term, offset, to = %passage.to, "committed");
         commit_into(&mut self.record, passage, offset);
+        // Forward only: what would undo it is no longer right.
+        self.show_by_hand(None);
         self.count(match passage.direction {
             Direction::Forward => CutoverResult::Committed,
             Direction::Back => CutoverResult::RolledBack,

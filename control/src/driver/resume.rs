@@ -90,7 +90,8 @@ impl Driver {
 
     async fn resume_attempt(&mut self, attempt: &Attempt) -> Result<(), Failure> {
         let passage = self.interrupted(attempt)?;
-        self.show_by_hand(Some(&passage));
+        let undoable = attempt.committed_offset.is_none();
+        self.show_by_hand(undoable.then_some(&passage));
         let (gates, silent) = self
             .world
             .proxies
@@ -116,6 +117,9 @@ impl Driver {
             }
         }
         tracing::info!(shard = %passage.shard, term = passage.term, ?way, "recover an attempt");
+        if matches!(way, Way::Undo | Way::Person(_)) {
+            self.show_by_hand(Some(&passage));
+        }
         match way {
             Way::Undo => self.undo_interrupted(&passage, found.committed).await,
             Way::Forward if passage.direction == Direction::Back => Ok(()),

@@ -233,7 +233,13 @@ impl Driver {
                 self.record.target
             )),
             Ok(_) => {}
-            Err(error) => warnings.push(format!("the target does not answer: {error}")),
+            Err(error) => {
+                warnings.push(format!("the target does not answer: {error}"));
+                // What was found before it went away holds when it comes back, or does not: it is asked then.
+                if !matches!(&source, Ok(source) if source.role == Role::Primary) {
+                    way = WayBack::Unknown("the target does not answer".to_owned());
+                }
+            }
         }
         self.warn(warnings);
         self.keep_foreign().await;
