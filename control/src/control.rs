@@ -102,7 +102,8 @@ impl Control {
                 .registry()
                 .remember(&known.id, &known.address, pools);
         }
-        proxies.registry().seen(journal.last_term().await?);
+        let term = journal.last_term().await?;
+        proxies.registry().seen(term);
         for record in &records {
             if let Some(attempt) = record.open_attempt() {
                 let key = (record.pool.clone(), record.shard.clone());
