@@ -146,6 +146,18 @@ impl Context<'_> {
         Value::Object(map)
     }
 
+    /// What annotations say of the server.
+    #[must_use]
+    pub fn facts_of(&self, object: &Value) -> Facts {
+        let known = self.handle_of(object);
+        Facts {
+            offset: known.offset,
+            keys: known.keys,
+            run_id: known.run_id,
+            version: known.version,
+        }
+    }
+
     /// A handle with what annotations say.
     #[must_use]
     pub fn handle_of(&self, object: &Value) -> SnapshotHandle {

@@ -113,6 +113,8 @@ impl Engine<'_> {
                 ends = ends.min(going.triggered + millis(total));
                 let target = going.target.clone();
                 noted.get_or_insert_with(|| going.object.clone());
+                // A run that was found has quieted the server: its later steps do not do it again.
+                facts.get_or_insert_with(|| self.context.facts_of(&going.object));
                 let uid = going.object["metadata"]["uid"].as_str();
                 let uid = uid.unwrap_or_default().to_owned();
                 match self

@@ -89,7 +89,7 @@ impl Engine<'_> {
         refusals: &mut Refusals,
     ) -> Result<(), CallError> {
         for entry in all {
-            let what = || {
+            let what = |vars: &Vars| {
                 let name = entry
                     .lookup
                     .name
@@ -107,7 +107,7 @@ impl Engine<'_> {
                 Found::Not(text) => {
                     refusals.add(
                         "snapshot-missing",
-                        format!("{}: {text}", what()),
+                        format!("{}: {text}", what(vars)),
                         "make it, or name another one in the recipe's parameters",
                     );
                     continue;
@@ -117,12 +117,14 @@ impl Engine<'_> {
                 Found::Unnamed(cause) => {
                     refusals.add(
                         "snapshot-recipe",
-                        format!("{}: {cause}", what()),
+                        format!("{}: {cause}", what(vars)),
                         "set what it names",
                     );
                     continue;
                 }
             };
+            // A list is asked about by its own name.
+            vars.insert(entry.name.clone(), value.clone());
             let objects = Objects {
                 here: &value,
                 named: vars,
@@ -140,11 +142,10 @@ impl Engine<'_> {
                     });
                 refusals.add(
                     "snapshot-require",
-                    format!("{}: {text}{known}", what()),
+                    format!("{}: {text}{known}", what(vars)),
                     remedy,
                 );
             }
-            vars.insert(entry.name.clone(), value);
         }
         if let Some(expect) = &self.context.recipe.expect
             && let Some(Value::Array(list)) = vars.get(expect)

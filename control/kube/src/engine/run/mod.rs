@@ -124,6 +124,8 @@ pub struct StepRun<'r> {
     accepted: bool,
     cut: Option<i64>,
     error_since: Option<i64>,
+    /// An error was seen that it tries to overcome: something is at work, and cuts when it has overcome it.
+    tried: bool,
     unverified_since: Option<i64>,
     failed: Option<Final>,
 }
@@ -153,6 +155,7 @@ impl<'r> StepRun<'r> {
             accepted: false,
             cut: None,
             error_since: None,
+            tried: false,
             unverified_since: None,
             failed: None,
         }
@@ -264,6 +267,7 @@ impl<'r> StepRun<'r> {
             return Verdict::Skipped(said);
         }
         if asks(&when.retryable).is_yes() {
+            self.tried = true;
             let since = *self.error_since.get_or_insert(now);
             let grace = self.deadlines.error_grace.unwrap_or(Deadlines::ERROR_GRACE);
             if now - since >= millis(grace) {
@@ -390,7 +394,7 @@ impl<'r> StepRun<'r> {
         if !self.accepted && passed(self.deadlines.accept) {
             return late(Why::NoController, "no controller has answered");
         }
-        if self.cut.is_none() && passed(self.deadlines.cut) {
+        if self.cut.is_none() && !self.tried && passed(self.deadlines.cut) {
             return late(Why::NotCut, "no point in time was fixed");
         }
         if passed(self.deadlines.ready) {
@@ -414,7 +418,9 @@ impl<'r> StepRun<'r> {
     fn next(&self, now: i64) -> i64 {
         let limits = [
             self.deadlines.accept.filter(|_| !self.accepted),
-            self.deadlines.cut.filter(|_| self.cut.is_none()),
+            self.deadlines
+                .cut
+                .filter(|_| self.cut.is_none() && !self.tried),
             self.deadlines.ready,
         ];
         let own = limits

@@ -1,0 +1,396 @@
+//! The same states on a real API server with the systems' own definitions: `UNDERSTUDY_TEST_CLUSTER=1`, `KUBECONFIG`, and the
+//! definitions in `UNDERSTUDY_TEST_CRDS`.
+//!
+//! A definition's schema drops a field that it does not know, without a word. Here that is an error: whatever is sent must come back.
+//! Which recipes were tried is kept in `tests/players/crds.txt`; `UNDERSTUDY_WRITE=1` rewrites it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::time::Duration;
+
+use kube::api::{
+    Api as Objects, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams,
+};
+use serde_json::{Value, json};
+use understudy_kube::cluster::live::LiveCluster;
+use understudy_kube::cluster::{
+    Allowed, Api, CallError, CallKind, Cluster, HttpAnswer, HttpRequest, Place as At, Reply,
+};
+use understudy_kube::recipe::{Book, Kind, Recipe, Right, Trigger};
+
+use crate::data::{Part, directory, part};
+use crate::play::{final_error, last, lead_up, usual, whole};
+use crate::stage::{Place, Scene};
+
+/// Longest wait for a definition to be served. Default: 30 s.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A real API server that must keep whatever it is sent.
+#[derive(Clone)]
+pub(crate) struct Live(LiveCluster);
+
+/// The paths of what was sent and did not come back the same.
+fn lost(sent: &Value, kept: &Value, path: &str, out: &mut Vec<String>) {
+    match (sent, kept) {
+        (Value::Object(sent), Value::Object(_)) => {
+            for (key, value) in sent.iter().filter(|it| !it.1.is_null()) {
+                lost(value, &kept[key], &format!("{path}.{key}"), out);
+            }
+        }
+        (Value::Array(sent), Value::Array(list)) if sent.len() == list.len() => {
+            for (index, value) in sent.iter().enumerate() {
+                lost(value, &kept[index], &format!("{path}[{index}]"), out);
+            }
+        }
+        // An empty map or text may be left out.
+        (Value::Object(sent), Value::Null) if sent.is_empty() => {}
+        (sent, kept) if sent == kept => {}
+        // A time is written in the server's own way.
+        (Value::String(sent), Value::String(kept))
+            if sent.contains('T') && kept.contains('T') && sent.get(..19) == kept.get(..19) => {}
+        _ => out.push(format!("{path} (sent {sent}, kept {kept})")),
+    }
+}
+
+fn kept(what: &str, sent: &Value, got: Value) -> Result<Value, CallError> {
+    let mut paths = Vec::new();
+    for part in ["spec", "status", "metadata"] {
+        let mut sent = sent[part].clone();
+        if let Value::Object(map) = &mut sent {
+            map.remove("generateName");
+        }
+        if !sent.is_null() {
+            lost(&sent, &got[part], part, &mut paths);
+        }
+    }
+    if paths.is_empty() {
+        return Ok(got);
+    }
+    let text = format!("{what}: its definition does not keep {}", paths.join(", "));
+    Err(CallError::new(CallKind::Refused, text))
+}
+
+impl Live {
+    async fn api(&self, kind: &Kind) -> Api {
+        Cluster::served(self, kind)
+            .await
+            .unwrap_or_else(|cause| panic!("{}: {cause}", kind.kind))
+    }
+
+    fn objects(&self, api: &Api, namespace: Option<&str>) -> Objects<DynamicObject> {
+        let resource = ApiResource {
+            group: api.group.clone(),
+            version: api.version.clone(),
+            api_version: api.api_version(),
+            kind: api.kind.clone(),
+            plural: api.plural.clone(),
+        };
+        match namespace.filter(|it| !it.is_empty()) {
+            Some(namespace) => Objects::namespaced_with(self.0.client(), namespace, &resource),
+            None => Objects::all_with(self.0.client(), &resource),
+        }
+    }
+
+    async fn namespace(&self, name: &str) {
+        let kind = core("Namespace", "namespaces");
+        let api = Api::of(&kind, "v1");
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        match self.0.create(&api, None, &object).await {
+            Ok(_) => {}
+            Err(cause) if cause.kind == CallKind::Conflict => {}
+            Err(cause) => panic!("{cause}"),
+        }
+    }
+
+    /// Puts an object there with its status.
+    pub(crate) async fn put(&self, kind: &Kind, object: Value) {
+        let api = self.api(kind).await;
+        let namespace = object["metadata"]["namespace"].as_str().map(str::to_owned);
+        if let Some(namespace) = &namespace {
+            self.namespace(namespace).await;
+        }
+        let mut whole = object.clone();
+        whole["apiVersion"] = json!(api.api_version());
+        whole["kind"] = json!(api.kind);
+        let name = object["metadata"]["name"].as_str().unwrap();
+        let objects = self.objects(&api, namespace.as_deref());
+        let typed: DynamicObject = serde_json::from_value(whole.clone()).unwrap();
+        let made = objects.create(&PostParams::default(), &typed).await;
+        match made {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let patch = Patch::Merge(&whole);
+                let patched = objects.patch(name, &PatchParams::default(), &patch).await;
+                patched.unwrap_or_else(|cause| panic!("{} {name}: {cause}", api.kind));
+            }
+            Err(cause) => panic!("{} {name}: {cause}", api.kind),
+        }
+        let namespace = namespace.unwrap_or_default();
+        let mut rest = object.clone();
+        rest["status"].take();
+        self.write(kind, &namespace, name, &rest, &object["status"])
+            .await;
+    }
+
+    pub(crate) async fn all(&self, kind: &Kind, namespace: &str) -> Vec<Value> {
+        let api = self.api(kind).await;
+        let _ = namespace; // Some systems live in a namespace of their own.
+        let found = self
+            .objects(&api, None)
+            .list(&ListParams::default())
+            .await
+            .unwrap();
+        let plain = found.items.iter().map(serde_json::to_value);
+        plain.map(Result::unwrap).collect()
+    }
+
+    /// Writes as a controller: what is not status to the object, the status to wherever its definition has it.
+    pub(crate) async fn write(
+        &self,
+        kind: &Kind,
+        namespace: &str,
+        name: &str,
+        patch: &Value,
+        status: &Value,
+    ) {
+        let api = self.api(kind).await;
+        let objects = self.objects(&api, Some(namespace));
+        let params = PatchParams::default();
+        if !patch.is_null() {
+            let got = objects.patch(name, &params, &Patch::Merge(patch)).await;
+            let got = got.unwrap_or_else(|cause| panic!("{} {name}: {cause}", api.kind));
+            let got = serde_json::to_value(got).unwrap();
+            kept(&format!("{} {name}", api.kind), patch, got)
+                .unwrap_or_else(|cause| panic!("{cause}"));
+        }
+        if status.is_null() {
+            return;
+        }
+        let patch = json!({"status": status});
+        let got = objects
+            .patch_status(name, &params, &Patch::Merge(&patch))
+            .await;
+        let got = match got {
+            // Its definition has no status subresource.
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                objects.patch(name, &params, &Patch::Merge(&patch)).await
+            }
+            other => other,
+        };
+        let got = got.unwrap_or_else(|cause| panic!("{} {name}: {cause}", api.kind));
+        let got = serde_json::to_value(got).unwrap();
+        kept(&format!("{} {name}", api.kind), &patch, got)
+            .unwrap_or_else(|cause| panic!("{cause}"));
+    }
+}
+
+fn core(kind: &str, plural: &str) -> Kind {
+    Kind {
+        group: String::new(),
+        versions: vec!["v1".to_owned()],
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+        cluster: true,
+        detect: true,
+        discover: true,
+    }
+}
+
+impl Cluster for Live {
+    fn served<'a>(&'a self, kind: &'a Kind) -> Reply<'a, Api> {
+        self.0.served(kind)
+    }
+
+    fn get<'a>(&'a self, at: At<'a>) -> Reply<'a, Value> {
+        self.0.get(at)
+    }
+
+    fn list<'a>(
+        &'a self,
+        api: &'a Api,
+        namespace: Option<&'a str>,
+        labels: &'a BTreeMap<String, String>,
+    ) -> Reply<'a, Vec<Value>> {
+        self.0.list(api, namespace, labels)
+    }
+
+    fn create<'a>(
+        &'a self,
+        api: &'a Api,
+        namespace: Option<&'a str>,
+        object: &'a Value,
+    ) -> Reply<'a, Value> {
+        Box::pin(async move {
+            let got = self.0.create(api, namespace, object).await?;
+            kept(&api.kind, object, got)
+        })
+    }
+
+    fn apply<'a>(&'a self, at: At<'a>, object: &'a Value) -> Reply<'a, Value> {
+        Box::pin(async move { kept(at.name, object, self.0.apply(at, object).await?) })
+    }
+
+    fn patch<'a>(&'a self, at: At<'a>, patch: &'a Value) -> Reply<'a, Value> {
+        Box::pin(async move { kept(at.name, patch, self.0.patch(at, patch).await?) })
+    }
+
+    fn delete<'a>(&'a self, at: At<'a>, uid: Option<&'a str>) -> Reply<'a, ()> {
+        self.0.delete(at, uid)
+    }
+
+    fn changed<'a>(
+        &'a self,
+        at: At<'a>,
+        version: &'a str,
+        poll: Duration,
+        most: Duration,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        self.0.changed(at, version, poll, most)
+    }
+
+    fn can_i<'a>(&'a self, right: &'a Right) -> Reply<'a, Allowed> {
+        self.0.can_i(right)
+    }
+
+    fn http<'a>(&'a self, request: &'a HttpRequest) -> Reply<'a, HttpAnswer> {
+        self.0.http(request)
+    }
+}
+
+/// Every definition below a directory.
+fn definitions(at: &Path, out: &mut Vec<Value>) {
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(at)
+        .unwrap_or_else(|cause| panic!("{}: {cause}", at.display()))
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            definitions(&path, out);
+        } else if path.extension().is_some_and(|it| it == "yaml") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            for document in text.split("\n---") {
+                match serde_saphyr::from_str::<Value>(document.trim_start_matches("---")) {
+                    Ok(tree) if tree["apiVersion"] == "apiextensions.k8s.io/v1" => out.push(tree),
+                    Ok(_) => {}
+                    Err(cause) => eprintln!("{}: left out: {cause}", path.display()),
+                }
+            }
+        }
+    }
+}
+
+async fn load(cluster: &LiveCluster, directory: &Path) {
+    let api = Api {
+        group: "apiextensions.k8s.io".to_owned(),
+        version: "v1".to_owned(),
+        kind: "CustomResourceDefinition".to_owned(),
+        plural: "customresourcedefinitions".to_owned(),
+        cluster: true,
+    };
+    let mut all = Vec::new();
+    definitions(directory, &mut all);
+    for definition in &mut all {
+        definition["status"].take();
+        match cluster.create(&api, None, definition).await {
+            Ok(_) => {}
+            Err(cause) if cause.kind == CallKind::Conflict => {}
+            Err(cause) => eprintln!("{}: left out: {cause}", definition["metadata"]["name"]),
+        }
+    }
+    eprintln!("{} definitions", all.len());
+}
+
+/// Why a recipe cannot be tried on the definitions; none when it can.
+async fn missing(live: &Live, recipe: &Recipe, part: &Part) -> Option<String> {
+    if let Some(why) = &part.recorded {
+        return Some(why.clone());
+    }
+    if matches!(recipe.steps.first()?.trigger, Trigger::Http(_)) {
+        return Some("its API is not Kubernetes'".to_owned());
+    }
+    let until = tokio::time::Instant::now() + PATIENCE;
+    for kind in recipe.kinds.values().filter(|it| it.detect) {
+        while live.served(kind).await.is_err() {
+            if tokio::time::Instant::now() > until {
+                return Some(format!("no definition of {}.{}", kind.plural, kind.group));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+    None
+}
+
+async fn try_out(live: &Live, recipe: &Recipe, part: &Part) {
+    for (fails, end) in [(false, "a"), (true, "b")] {
+        let name = format!("us-{}-{end}-{:x}", recipe.name, std::process::id());
+        let place = Place::Live(live.clone());
+        let scene = Scene::on(place, recipe, part, &name, &name);
+        live.namespace(&name).await;
+        scene.stand().await;
+        if fails {
+            let Some(state) = &part.failed else { continue };
+            // Waiting out the time that an error may last is the player's in memory.
+            if last(&scene).when.failed.is_none() {
+                continue;
+            }
+            let taken = scene
+                .take_while(async || {
+                    let name = lead_up(&scene, &[]).await;
+                    scene.write(last(&scene), &name, state).await;
+                })
+                .await;
+            final_error(&taken, &state.says);
+        } else {
+            let taken = scene
+                .take_while(async || drop(usual(&scene, &[]).await))
+                .await;
+            let handle = whole(&scene, taken);
+            scene
+                .run(async |engine| engine.check(&handle).await)
+                .await
+                .unwrap_or_else(|cause| panic!("{cause}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_same_states_hold_on_the_systems_own_definitions() {
+    let may = std::env::var_os("UNDERSTUDY_TEST_CLUSTER").is_some_and(|it| it == "1");
+    let crds = std::env::var_os("UNDERSTUDY_TEST_CRDS").map(PathBuf::from);
+    let (true, Some(crds)) = (may, crds) else {
+        eprintln!(
+            "skipped: it needs UNDERSTUDY_TEST_CLUSTER=1, KUBECONFIG, and a directory of definitions in UNDERSTUDY_TEST_CRDS"
+        );
+        return;
+    };
+    let kubeconfig = std::env::var_os("KUBECONFIG").map(PathBuf::from);
+    let cluster = LiveCluster::connect(kubeconfig.as_deref()).await.unwrap();
+    load(&cluster, &crds).await;
+    let live = Live(cluster);
+    let book = Book::builtin().unwrap();
+    let only = std::env::var("UNDERSTUDY_TEST_ONLY").unwrap_or_default();
+    let (mut lines, mut problems) = (String::new(), Vec::new());
+    for recipe in book.all().filter(|it| only.is_empty() || it.name == only) {
+        let part = part(&recipe.name);
+        if let Some(why) = missing(&live, recipe, &part).await {
+            lines += &format!("{}: recorded shapes only: {why}\n", recipe.name);
+            continue;
+        }
+        let (live, recipe, name) = (live.clone(), recipe.clone(), recipe.name.clone());
+        let tried = async move { try_out(&live, &recipe, &part).await };
+        match tokio::task::LocalSet::new()
+            .run_until(async { tokio::task::spawn_local(tried).await })
+            .await
+        {
+            Ok(()) => lines += &format!("{name}: real definitions\n"),
+            Err(_) => problems.push(name),
+        }
+    }
+    eprintln!("{lines}");
+    assert!(problems.is_empty(), "{problems:?}");
+    if std::env::var_os("UNDERSTUDY_WRITE").is_some() && only.is_empty() {
+        std::fs::write(directory().join("crds.txt"), lines).unwrap();
+    }
+}
