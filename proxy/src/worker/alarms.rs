@@ -72,8 +72,12 @@ impl Worker {
             Kind::Block(block) if block.unresolved.is_empty() => {
                 Some(block.deadline?.after(timeout.unwrap_or(OVERDUE)))
             }
-            Kind::Block(_) | Kind::Watch(_) | Kind::Exec { .. } => {
+            Kind::Block(_) | Kind::Watch(_) | Kind::Exec { .. } | Kind::Bulk(_) => {
                 let lane = self.lanes.find(lane.index, lane.generation)?;
+                let tail = session.pinned.as_ref()?.tail.is_some();
+                if lane.paused || (tail && lane.queued() == 0) {
+                    return None; // It waits for the client.
+                }
                 Some(lane.progress.after(timeout?))
             }
         }

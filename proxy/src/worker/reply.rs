@@ -3,10 +3,11 @@
 //! Consecutive replies of one entry are handed over as one range of bytes. A reply is looked into only when it is an
 //! error, and pushes are passed over: nobody here subscribes, and they answer no command.
 
-use understudy_resp::scan::{ReplyKind, ReplyScanner, ScanLimits};
+use understudy_resp::scan::{ReplyKind, ReplyScanner};
 
 use super::Worker;
 use super::dirty::LaneLoss;
+use super::flow::reply_limits;
 use super::ids::{LaneId, Tick};
 use super::lane::{Expect, InFlight};
 use super::retry::{Refusal, refusal};
@@ -35,7 +36,9 @@ impl Worker {
         let Some(lane) = self.lanes.find_mut(id.index, id.generation) else {
             return;
         };
-        self.counters.backend_bytes_in += bytes.len() as u64;
+        if lane.passing.is_some() {
+            return self.pass_on(id, bytes, now);
+        }
         let mut scanner = std::mem::take(&mut lane.scanner);
         let mut input = std::mem::take(&mut lane.input);
         let matched = if input.is_empty() {
@@ -50,6 +53,13 @@ impl Worker {
                     input.drain(..*consumed);
                 })
         };
+        let matched = matched.and_then(|_| {
+            if input.is_empty() || scanner.need() <= self.settings.bulk_threshold {
+                return Ok(());
+            }
+            self.huge_reply(id, &mut scanner, &mut input, now)
+                .map_err(|why| Broken::Protocol(why.into()))
+        });
         if let Err(broken) = matched {
             self.dirty.close_lanes.push(id);
             self.lose_lane(id, &LaneLoss::Closed(broken.to_string()), now);
@@ -63,10 +73,22 @@ impl Worker {
             input = Vec::new();
         }
         lane.input = input;
+        self.end_replies(id, now);
+    }
+
+    /// Behind all replies that came together.
+    pub(super) fn end_replies(&mut self, id: LaneId, now: Tick) {
+        let Some(lane) = self.lanes.find_mut(id.index, id.generation) else {
+            return;
+        };
         lane.release_answered();
         lane.active = now;
         if lane.retired && lane.in_flight.is_empty() {
-            self.close_lane(id);
+            self.emptied(id);
+        }
+        if self.slow {
+            self.slow = false;
+            self.hold_back(id);
         }
     }
 
@@ -78,7 +100,7 @@ impl Worker {
         data: &[u8],
         now: Tick,
     ) -> Result<usize, Broken> {
-        let limits = ScanLimits::default();
+        let limits = reply_limits();
         let mut at = 0;
         while let Some(rest) = data.get(at..).filter(|rest| !rest.is_empty()) {
             let front = self

@@ -45,8 +45,9 @@ impl Worker {
                 continue;
             };
             let (run, blocked) = (errand.run, errand.is_blocked());
-            let once = match errand.kind {
+            let once = match &errand.kind {
                 Kind::Exec { .. } => true,
+                Kind::Bulk(bulk) => bulk.once,
                 Kind::Watch(_) => watches,
                 Kind::Block(_) => false,
             };
@@ -85,6 +86,9 @@ impl Worker {
         let Some(it) = self.lanes.find(own.index, own.generation) else {
             return;
         };
+        if it.passing.is_some() {
+            return; // It is being answered.
+        }
         let (key, address, server_id) = (it.key, it.address, it.server_id);
         let Some(server_id) = server_id else {
             return;
