@@ -110,10 +110,16 @@ limits! {
         "Its next commands are not read until replies have come.";
     session_output_pause: ByteSize = ByteSize::mib(1), Size KIB..=64 * GIB, "size",
         "Most reply bytes that wait for one client to take them while its next commands go on.",
-        "Its next commands are not read until it has taken half.";
-    session_output_max: ByteSize = ByteSize::mib(1_024), Size KIB..=64 * GIB, "size",
-        "Most reply bytes that wait for one client to take them, whatever it has already asked for.",
+        "Its next commands are not read until it has taken half, nor is a lane that brings it more and that nobody else waits for.";
+    session_output_max: ByteSize = ByteSize::mib(256), Size KIB..=64 * GIB, "size",
+        "Most reply bytes that wait for one client to take them, where its lane has to be read on because others wait behind it, or because a reply has to be whole (parts of a command over several shards).",
         "The session is closed, with the reason `slow_reader`.";
+    bulk_threshold: ByteSize = ByteSize::kib(256), Size KIB..=64 * GIB, "size",
+        "Largest command that goes by a shared lane, largest reply that is kept until it is whole, and most bytes of a streamed command that wait in its lane.",
+        "The command goes by a connection of its session's own, streamed where its shard is known before its end; the reply goes to its client as it comes, and its lane takes no new commands.";
+    client_stall_max: Duration = Duration::from_secs(5), Time 10_000..=DAY, "time",
+        "How long a client may stand still in the middle of a huge command or reply and be waited for.",
+        "Its replies are read on, up to `session_output_max`; a hold ends its unfinished command with `-ERR not executed: …`.";
     transaction_bytes_max: ByteSize = ByteSize::mib(64), Size KIB..=4 * GIB, "size",
         "Most bytes of commands that one session queues behind MULTI.",
         "EXEC answers `-EXECABORT`.";
@@ -130,8 +136,8 @@ limits! {
     inline_max: ByteSize = ByteSize::kib(64), Size KIB..=GIB, "size",
         "Longest inline command.",
         "`-ERR Protocol error: too big inline request`, and the session is closed.";
-    frame_max: ByteSize = ByteSize::mib(1_024), Size KIB..=4 * GIB - 1, "size",
-        "Longest command as a whole.",
+    frame_max: ByteSize = ByteSize::mib(64), Size KIB..=4 * GIB - 1, "size",
+        "Longest command that has to be whole in memory before it goes on: in MULTI, a script, several keys in a pool of several shards. One that is streamed is bound by `bulk_max` alone.",
         "`-ERR Protocol error: a request may have … bytes`, and the session is closed.";
     reply_depth_max: u8 = 32, Whole 1..=128, "levels",
         "Deepest nesting of a backend's reply.",
@@ -184,25 +190,21 @@ limits! {
 impl Limits {
     /// What no single limit can see: limits that contradict each other.
     pub(crate) fn check(&self, section: &Section<'_>, problems: &mut Vec<Problem>) {
-        if self.frame_max < self.bulk_max {
-            let what = format!(
-                "{} is less than bulk_max, {}",
-                self.frame_max, self.bulk_max
-            );
-            problems.push(section.place_of("frame_max").problem(Wrong::new(
-                what,
-                "a command must be able to hold its longest value",
-            )));
-        }
-        if self.session_output_max < self.bulk_max {
-            let what = format!(
-                "{} is less than bulk_max, {}",
-                self.session_output_max, self.bulk_max
-            );
-            problems.push(section.place_of("session_output_max").problem(Wrong::new(
-                what,
-                "a client must be able to read the longest value",
-            )));
+        for (name, value) in [
+            ("frame_max", self.frame_max),
+            ("session_output_max", self.session_output_max),
+        ] {
+            if value < self.bulk_threshold {
+                let what = format!(
+                    "{value} is less than bulk_threshold, {}",
+                    self.bulk_threshold
+                );
+                problems.push(
+                    section
+                        .place_of(name)
+                        .problem(Wrong::new(what, "what is not streamed must fit")),
+                );
+            }
         }
     }
 }

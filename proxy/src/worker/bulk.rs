@@ -423,6 +423,17 @@ impl Worker {
         self.progressed(id);
     }
 
+    /// Its client stopped in the middle of a huge command, longer ago than is waited for.
+    pub(super) fn stands_still(&self, id: SessionId, now: Tick) -> bool {
+        self.sessions
+            .find(id.index, id.generation)
+            .is_some_and(|session| {
+                session.stop == Stop::Upload
+                    && session.input.is_empty()
+                    && session.active.after(self.settings.client_stall_max) <= now
+            })
+    }
+
     /// Forgets a huge command that no server has as a whole: its lane is closed in the middle of it.
     pub(super) fn drop_bulk(&mut self, id: SessionId) {
         let Some(pinned) = self.pinned_mut(id) else {

@@ -101,7 +101,7 @@ impl Worker {
             lane.passing = Some(passing);
             self.give_some(&entry, piece);
             self.lane_alive(id, now);
-            return self.hold_back(id);
+            return self.hold_back(id, now);
         }
         self.give_last(id, &entry, piece, now);
         match bytes.get(fed.taken..).filter(|rest| !rest.is_empty()) {
@@ -274,7 +274,7 @@ impl Worker {
     }
 
     /// Some client takes its replies slowly: the lane that brings them is not read for a while, if nobody else waits for it.
-    pub(super) fn hold_back(&mut self, id: LaneId) {
+    pub(super) fn hold_back(&mut self, id: LaneId, now: Tick) {
         let Some((front, alone, aside)) = self.lanes.find(id.index, id.generation).map(|lane| {
             let front = lane.in_flight.front().copied();
             let who = front.map(|entry| entry.session);
@@ -287,6 +287,7 @@ impl Worker {
             return;
         };
         let pause = self.settings.session_output_pause;
+        let stall_max = self.settings.client_stall_max;
         let Some(session) = front
             .filter(|entry| !matches!(entry.expect, Expect::Part(_)))
             .and_then(|entry| {
@@ -304,10 +305,16 @@ impl Worker {
             }
             return;
         }
-        if alone && !session.held_back.contains(&id) {
+        let patient = session.active.after(stall_max) > now;
+        if alone && patient && !session.held_back.contains(&id) {
             session.held_back.push(id);
+            let mut owner = None;
             if let Some(lane) = self.lanes.find_mut(id.index, id.generation) {
                 lane.paused = true;
+                owner = lane.owner;
+            }
+            if let Some(owner) = owner {
+                self.set_alarm(owner);
             }
         }
     }
@@ -334,6 +341,26 @@ impl Worker {
         self.resume_lanes(&lanes, now);
     }
 
+    /// When a lane is read again whatever its client does.
+    pub(super) fn patience_ends(&self, lane: &Lane) -> Option<Tick> {
+        let who = lane.in_flight.front()?.session;
+        let session = self.sessions.find(who.index, who.generation)?;
+        Some(session.active.after(self.settings.client_stall_max))
+    }
+
+    /// The client has taken nothing for too long: its lane is read on, until there is too much for it.
+    pub(super) fn lose_patience(&mut self, id: LaneId, now: Tick) {
+        let who = self
+            .lanes
+            .find(id.index, id.generation)
+            .and_then(|lane| lane.in_flight.front())
+            .map(|entry| entry.session);
+        if let Some(session) = who.and_then(|who| self.session(who)) {
+            session.held_back.retain(|other| *other != id);
+        }
+        self.resume_lanes(&[id], now);
+    }
+
     pub(super) fn resume_lanes(&mut self, lanes: &[LaneId], now: Tick) {
         for id in lanes {
             if let Some(lane) = self.lanes.find_mut(id.index, id.generation)
@@ -342,6 +369,9 @@ impl Worker {
                 lane.paused = false;
                 lane.progress = lane.progress.max(now);
                 self.dirty.resume_lanes.push(*id);
+                if let Some(owner) = lane.owner {
+                    self.set_alarm(owner);
+                }
             }
         }
     }

@@ -465,6 +465,8 @@ impl Worker {
                 }
             } else if lane.in_flight.is_empty() {
                 self.close_lane(id);
+            } else if lane.paused {
+                self.lose_patience(id, now);
             } else {
                 self.dirty.close_lanes.push(id);
                 self.lose_lane(id, &LaneLoss::TimedOut, now);
@@ -480,7 +482,7 @@ impl Worker {
                 Some(lane.active.after(self.settings.lane_idle_max))
             }
             // It waits for a client to take its replies.
-            LaneState::Open if lane.paused => None,
+            LaneState::Open if lane.paused => self.patience_ends(lane),
             LaneState::Open => self
                 .routes
                 .pool(lane.key.pool)?

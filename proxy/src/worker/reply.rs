@@ -88,7 +88,7 @@ impl Worker {
         }
         if self.slow {
             self.slow = false;
-            self.hold_back(id);
+            self.hold_back(id, now);
         }
     }
 

@@ -70,7 +70,10 @@ impl Worker {
                         .iter()
                         .any(|entry| mine(entry) && entry.end > sent)
                 });
-            if unsent && !once {
+            if unsent && self.stands_still(id, now) {
+                self.answer_errand(id, texts::NOT_EXECUTED_STALLED, now);
+                self.close_own_lane(lane);
+            } else if unsent && !once {
                 // A server executes no half command, and it never gets the other half.
                 self.close_own_lane(lane);
                 self.enter_room(id);

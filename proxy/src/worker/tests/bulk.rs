@@ -10,6 +10,7 @@ fn settings() -> WorkerSettings {
         bulk_threshold: THRESHOLD,
         session_ahead_max: 300,
         session_output_pause: 700,
+        client_stall_max: Duration::from_secs(5),
         ..WorkerSettings::default()
     }
 }
@@ -372,6 +373,7 @@ fn a_client_that_does_not_read_stops_its_lane_and_nobody_else() {
         bench.gather();
     }
     assert_eq!(took, [Took::Continue, Took::Pause]);
+    bench.worker.settings.client_stall_max = Duration::from_secs(100);
     bench.pass(Duration::from_secs(60));
     assert!(
         bench.closed.is_empty(),
@@ -438,4 +440,53 @@ fn many_small_values_in_one_reply_go_in_pieces_too() {
     }
     assert_eq!(heard, format!("{reply}+PONG\r\n"));
     assert_eq!(bench.worker.counters.replies_streamed, 1);
+}
+
+#[test]
+fn a_client_that_takes_nothing_for_too_long_keeps_no_hold_waiting() {
+    let mut bench = Bench::with(
+        1,
+        WorkerSettings {
+            session_output_max: 3_000,
+            client_stall_max: Duration::from_secs(1),
+            ..settings()
+        },
+    );
+    bench.say(&format!("GET {K0}"));
+    let lane = bench.open();
+    bench.written(lane);
+    bench.reply(lane, &format!("$9000\r\n{}", "x".repeat(1_500)));
+    assert!(bench.hold(S0, 1).is_none(), "not drained");
+    bench.pass(Duration::from_millis(1_100));
+    bench.worker.take_dirty(&mut bench.dirty);
+    let piece = [b'x'; 500];
+    let mut took = Vec::new();
+    for _ in 0..4 {
+        took.push(bench.worker.backend_bytes(lane, &piece, bench.now));
+        bench.gather();
+    }
+    assert_eq!(took, [Took::Continue; 4]);
+    assert_eq!(bench.closed, [(bench.client, CloseReason::SlowReader)]);
+}
+
+#[test]
+fn a_client_that_stops_in_the_middle_of_a_command_keeps_no_hold_waiting() {
+    let (mut bench, shared) = warm(1);
+    let frame = set(K0, 5_000);
+    let left = bench.upload(&frame, 100);
+    let own = bench.open();
+    bench.raw(own);
+    let rest = &left[100..];
+    bench.upload(&left[..100], 100);
+    bench.raw(own);
+    assert!(bench.hold(S0, 1).is_none(), "it has just sent something");
+    bench.pass(Duration::from_secs(6));
+    assert!(matches!(bench.acks.pop(), Some((_, Ack::Refused(_)))));
+    assert!(bench.hold(S0, 2).is_some(), "nothing is in flight");
+    assert!(bench.hear().starts_with("-ERR not executed"));
+    assert_eq!(bench.closed_lanes, [own]);
+    bench.release(S0, 1, 2);
+    bench.upload(rest, 100);
+    bench.say(&format!("GET {K0}"));
+    assert_eq!(bench.written(shared), format!("GET {K0}"));
 }
