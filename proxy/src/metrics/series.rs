@@ -55,6 +55,21 @@ const WHOLE: [Whole; 19] = [
         |it| it.scripts_healed,
     ),
     (
+        "understudy_commands_streamed_total",
+        "Huge commands that went to their server in pieces.",
+        |it| it.commands_streamed,
+    ),
+    (
+        "understudy_replies_streamed_total",
+        "Huge replies that went to their client in pieces.",
+        |it| it.replies_streamed,
+    ),
+    (
+        "understudy_lanes_set_aside_total",
+        "Lanes that took no more commands because of a huge reply or a slow client.",
+        |it| it.lanes_set_aside,
+    ),
+    (
         "understudy_commands_blocking_total",
         "Commands that may block, taken.",
         |it| it.commands_blocking,

@@ -63,7 +63,6 @@ impl Worker {
         });
         match (&mut errand.kind, refused) {
             (Kind::Bulk(_), _) => {
-                self.record(lane, entry, 1, now);
                 return self.bulk_answered(entry.session, lane, reply, refused_inside, now);
             }
             (Kind::Exec { .. }, refused) => {
@@ -186,7 +185,7 @@ impl Worker {
             return;
         };
         if let Some(it) = self.shard_mut(pool, shard) {
-            if !errand.blocks() {
+            if !errand.blocks() && !matches!(errand.kind, Kind::Bulk(_)) {
                 let waited = now.since(errand.since);
                 it.gate.longest_gap_us = it.gate.longest_gap_us.max(waited);
             }

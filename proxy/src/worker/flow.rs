@@ -57,10 +57,10 @@ impl Worker {
             };
         }
         let mut tail = ReplyTail::new();
-        let over = tail
+        let begun = tail
             .feed(input, &reply_limits())
             .is_ok_and(|fed| !fed.over && fed.taken == input.len());
-        debug_assert!(over, "a tail and a scanner say the same");
+        debug_assert!(begun, "a tail and a scanner say the same");
         scanner.reset();
         let bytes = std::mem::take(input);
         if let Some(lane) = self.lanes.find_mut(id.index, id.generation) {
@@ -163,11 +163,8 @@ impl Worker {
             .lanes
             .find(id.index, id.generation)
             .is_some_and(|lane| lane.owner.is_some());
+        // How long it took is the client's own doing as much as the server's: it is no latency.
         self.account(id, entry, 1, 0, now);
-        let blocks = owned && matches!(self.errand_kind(entry.session), Some(Kind::Block(_)));
-        if !blocks {
-            self.record(id, entry, 1, now);
-        }
         let Some(session) = self
             .sessions
             .find_mut(entry.session.index, entry.session.generation)

@@ -70,7 +70,7 @@ impl Worker {
                         .iter()
                         .any(|entry| mine(entry) && entry.end > sent)
                 });
-            if unsent && self.stands_still(id, now) {
+            if unsent && once && self.stands_still(id, now) {
                 self.answer_errand(id, texts::NOT_EXECUTED_STALLED, now);
                 self.close_own_lane(lane);
             } else if unsent && !once {
