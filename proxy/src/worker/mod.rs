@@ -36,6 +36,7 @@ mod own;
 mod patience;
 mod pinned;
 mod queue;
+mod reading;
 mod recover;
 mod recovery;
 mod reload;
@@ -548,61 +549,6 @@ impl Worker {
             | Stop::Errand => {}
         }
         self.progressed(id);
-    }
-
-    /// Whether the shell should read this session on.
-    fn reading(&mut self, id: SessionId) -> Took {
-        let full = self.is_full(id);
-        let Some(session) = self.session(id) else {
-            return Took::Pause;
-        };
-        if session.closing.is_some() || full {
-            session.paused = true;
-            return Took::Pause;
-        }
-        Took::Continue
-    }
-
-    fn is_full(&self, id: SessionId) -> bool {
-        let Some(session) = self.sessions.find(id.index, id.generation) else {
-            return true;
-        };
-        let ahead_max = self.settings.session_ahead_max;
-        let held = |shard: ShardIndex| {
-            let gate = &self
-                .pools
-                .get(usize::from(session.pool.0))?
-                .shards
-                .get(usize::from(shard.0))?
-                .gate;
-            Some(gate.held_bytes >= self.settings.held_bytes_max)
-        };
-        match session.stop {
-            Stop::No => false,
-            Stop::Gate(shard) => session.input.len() >= ahead_max || held(shard).unwrap_or(false),
-            Stop::Drain
-            | Stop::Retry
-            | Stop::Lane
-            | Stop::Output
-            | Stop::Commands
-            | Stop::Upload
-            | Stop::Errand => session.input.len() >= ahead_max,
-        }
-    }
-
-    /// Lets the shell read a session again that it stopped reading.
-    fn resume(&mut self, id: SessionId) {
-        if self.is_full(id) {
-            return;
-        }
-        if let Some(session) = self.sessions.find_mut(id.index, id.generation)
-            && session.paused
-            && session.closing.is_none()
-            && !session.read_closed
-        {
-            session.paused = false;
-            self.dirty.resume.push(id);
-        }
     }
 
     /// After replies or a pass: output is listed, waits that are over end, a session that has said all is closed.
