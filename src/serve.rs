@@ -60,7 +60,8 @@ pub(crate) async fn both(args: Serve) -> anyhow::Result<ExitCode> {
 pub(crate) async fn proxy(args: &ConfigFile) -> anyhow::Result<ExitCode> {
     begin()?;
     let config = Arc::new(load(&args.config)?);
-    let proxy = Proxy::start(Arc::clone(&config), ConfigSource::File(args.config.clone()))
+    let source = ConfigSource::File(args.config.clone());
+    let proxy = Proxy::start_alone(Arc::clone(&config), source)
         .await
         .context("start the proxy")?;
     run_until_told(&config, proxy.admin_table(), Some(&proxy)).await?;

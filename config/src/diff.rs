@@ -1,4 +1,5 @@
-//! What a reload would change, and what each change needs before it counts.
+//! What a reload would change, what each change needs before it counts, and what a running process has of it at once. One
+//! walk over the settings says all three.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -32,7 +33,16 @@ impl Config {
     /// Every difference to a newer configuration, in the order of the file. Empty when a reload would change nothing.
     #[must_use]
     pub fn diff(&self, new: &Self) -> Vec<Change> {
-        let mut changes = Changes::default();
+        self.reloaded(new).1
+    }
+
+    /// What a process that runs by this configuration has of a newer one without a restart, and every difference.
+    ///
+    /// What needs more than a reload stays as it is: a backend's address, since that would move a shard without an upgrade,
+    /// and all of a ring, since keys would be looked for elsewhere.
+    #[must_use]
+    pub fn reloaded(&self, new: &Self) -> (Self, Vec<Change>) {
+        let (mut merged, mut changes) = (self.clone(), Changes::default());
         changes.compare(
             "data_dir",
             &self.data_dir.display(),
@@ -64,11 +74,12 @@ impl Config {
         for (name, old, new) in self.limits.differences(&new.limits) {
             changes.compare(&format!("limits.{name}"), &old, &new, Needs::Restart);
         }
-        for old in &self.pools {
-            match new.pool(&old.name) {
-                Some(new) => changes.pool(old, new),
+        // Old pools keep their places, those that were taken away too: they are served until the restart.
+        for pool in &mut merged.pools {
+            match new.pool(&pool.name) {
+                Some(wanted) => changes.pool(pool, wanted),
                 None => changes.add(
-                    format!("pools[{}]", old.name),
+                    format!("pools[{}]", pool.name),
                     "taken away".to_owned(),
                     Needs::Restart,
                 ),
@@ -84,8 +95,9 @@ impl Config {
                 "added".to_owned(),
                 Needs::Reload,
             );
+            merged.pools.push(pool.clone());
         }
-        changes.0
+        (merged, changes.0)
     }
 }
 
@@ -93,99 +105,120 @@ impl Config {
 struct Changes(Vec<Change>);
 
 impl Changes {
-    fn pool(&mut self, old: &Pool, new: &Pool) {
-        let path = |setting: &str| format!("pools[{}].{setting}", old.name);
+    /// Compares a pool that runs with the wanted one, and gives it what needs no more than a reload.
+    fn pool(&mut self, running: &mut Pool, wanted: &Pool) {
+        let name = running.name.clone();
+        let path = |setting: &str| format!("pools[{name}].{setting}");
         // With one shard before and after, every key is on it however it is hashed.
-        let spread = if old.shards.len() == 1 && new.shards.len() == 1 {
+        let spread = if running.shards.len() == 1 && wanted.shards.len() == 1 {
             Needs::Restart
         } else {
             Needs::MovedKeys
         };
-        self.compare(&path("listen"), &old.listen, &new.listen, Needs::Restart);
+        self.compare(
+            &path("listen"),
+            &running.listen,
+            &wanted.listen,
+            Needs::Restart,
+        );
         self.compare(
             &path("distribution"),
-            &old.distribution,
-            &new.distribution,
+            &running.distribution,
+            &wanted.distribution,
             spread,
         );
-        self.compare(&path("hash"), &old.hash, &new.hash, spread);
-        self.optional(&path("hash_tag"), old.hash_tag, new.hash_tag, spread);
-        self.hidden(&path("users"), &old.users, &new.users, Needs::Reload);
-        self.hidden(
+        self.compare(&path("hash"), &running.hash, &wanted.hash, spread);
+        self.optional(&path("hash_tag"), running.hash_tag, wanted.hash_tag, spread);
+        self.take_hidden(&path("users"), &mut running.users, &wanted.users);
+        self.take_hidden(
             &path("backend_users"),
-            &old.backend_users,
-            &new.backend_users,
-            Needs::Reload,
+            &mut running.backend_users,
+            &wanted.backend_users,
         );
-        self.hidden(&path("tls"), &old.tls, &new.tls, Needs::Restart);
-        self.hidden(
+        self.hidden(&path("tls"), &running.tls, &wanted.tls, Needs::Restart);
+        self.take_hidden(
             &path("backend_tls"),
-            &old.backend_tls,
-            &new.backend_tls,
-            Needs::Reload,
+            &mut running.backend_tls,
+            &wanted.backend_tls,
         );
-        for (setting, old, new) in [
-            ("timeout", old.timeout, new.timeout),
-            (
-                "connect_timeout",
-                Some(old.connect_timeout),
-                Some(new.connect_timeout),
-            ),
-            (
-                "reconnect_min",
-                Some(old.reconnect_min),
-                Some(new.reconnect_min),
-            ),
-            (
-                "reconnect_max",
-                Some(old.reconnect_max),
-                Some(new.reconnect_max),
-            ),
-        ] {
-            self.optional(
-                &path(setting),
-                old.map(duration_text),
-                new.map(duration_text),
-                Needs::Reload,
-            );
-        }
-        self.optional(
+        self.take(
+            &path("timeout"),
+            &mut running.timeout,
+            &wanted.timeout,
+            |time| time.map_or("nothing".to_owned(), duration_text),
+        );
+        self.take(
+            &path("connect_timeout"),
+            &mut running.connect_timeout,
+            &wanted.connect_timeout,
+            |time| duration_text(*time),
+        );
+        self.take(
             &path("sessions_max"),
-            old.sessions_max,
-            new.sessions_max,
-            Needs::Reload,
+            &mut running.sessions_max,
+            &wanted.sessions_max,
+            |most| most.map_or("nothing".to_owned(), |most| most.to_string()),
         );
-
-        let names: BTreeSet<&str> = old
+        let names: BTreeSet<String> = running
             .shards
             .iter()
-            .chain(&new.shards)
-            .map(|shard| shard.name.as_str())
+            .chain(&wanted.shards)
+            .map(|shard| shard.name.clone())
             .collect();
         for name in names {
             let path = path(&format!("shards[{name}]"));
-            match (old.shard(name), new.shard(name)) {
-                (Some(old), Some(new)) => self.shard(&path, old, new, spread),
+            let running = running.shards.iter_mut().find(|shard| shard.name == name);
+            match (running, wanted.shard(&name)) {
+                (Some(running), Some(wanted)) => self.shard(&path, running, wanted, spread),
                 (Some(_), None) => self.add(path, "taken away".to_owned(), Needs::MovedKeys),
                 (None, _) => self.add(path, "added".to_owned(), Needs::MovedKeys),
             }
         }
     }
 
-    fn shard(&mut self, path: &str, old: &Shard, new: &Shard, spread: Needs) {
+    fn shard(&mut self, path: &str, running: &mut Shard, wanted: &Shard, spread: Needs) {
         self.compare(
             &format!("{path}.ring_name"),
-            &old.ring_name,
-            &new.ring_name,
+            &running.ring_name,
+            &wanted.ring_name,
             spread,
         );
-        self.compare(&format!("{path}.weight"), &old.weight, &new.weight, spread);
+        self.compare(
+            &format!("{path}.weight"),
+            &running.weight,
+            &wanted.weight,
+            spread,
+        );
         let primary = format!("{path}.primary");
-        if old.primary.to_string() == new.primary.to_string() {
-            self.hidden(&primary, &old.primary, &new.primary, Needs::Reload);
+        if running.primary.to_string() == wanted.primary.to_string() {
+            // The same address with another password is a login that changed.
+            self.take_hidden(&primary, &mut running.primary, &wanted.primary);
         } else {
             // A reload never moves a shard: UPGRADE does.
-            self.compare(&primary, &old.primary, &new.primary, Needs::Restart);
+            self.compare(&primary, &running.primary, &wanted.primary, Needs::Restart);
+        }
+    }
+
+    /// A setting that a reload takes over.
+    fn take<T: Clone + PartialEq>(
+        &mut self,
+        path: &str,
+        running: &mut T,
+        wanted: &T,
+        text: impl Fn(&T) -> String,
+    ) {
+        if running != wanted {
+            let what = format!("{} becomes {}", text(running), text(wanted));
+            self.add(path.to_owned(), what, Needs::Reload);
+            running.clone_from(wanted);
+        }
+    }
+
+    /// As `take`, for what holds secrets, or is too long for a line.
+    fn take_hidden<T: Clone + PartialEq>(&mut self, path: &str, running: &mut T, wanted: &T) {
+        if running != wanted {
+            self.add(path.to_owned(), "changed".to_owned(), Needs::Reload);
+            running.clone_from(wanted);
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use understudy_ring::{Distribution, Hash, HashTag, Member, Ring, RingError};
 
-use crate::address::{GuardAddress, ListenAddress};
+use crate::address::{GuardAddress, HostPort, ListenAddress};
 use crate::backend_url::BackendUrl;
 use crate::limits::Limits;
 use crate::problem::Problem;
@@ -57,14 +57,20 @@ pub struct Http {
 pub struct Control {
     /// Admin ports of the proxies to drive; empty means the proxy in this process.
     pub proxies: Vec<BackendUrl>,
-    /// The admin port of control, for a proxy in a process of its own; none means this process.
+    /// Who logs in to the admin ports of proxies that register.
+    pub login: Option<User>,
+    /// The admin port of control, with which a proxy in a process of its own registers; none means this process.
     pub address: Option<BackendUrl>,
+    /// Where control dials this proxy's admin port; none means where that listens.
+    pub announce: Option<HostPort>,
     /// Where the guard waits for the source.
     pub guard: GuardAddress,
-    /// How long a proxy that stays silent counts as registered.
+    /// How long a registered proxy may stay silent.
     pub proxy_lease: Duration,
     /// Oldest snapshot that still guards a cutover.
     pub snapshot_age_max: Duration,
+    /// Between two looks at the snapshot from before the cutover, during a soak.
+    pub snapshot_check_every: Duration,
 }
 
 /// One listening endpoint and the shards behind it.
@@ -94,10 +100,6 @@ pub struct Pool {
     pub timeout: Option<Duration>,
     /// Longest wait for a backend connection, login included.
     pub connect_timeout: Duration,
-    /// Shortest wait before a backend is dialed again; doubles up to `reconnect_max`.
-    pub reconnect_min: Duration,
-    /// Longest wait before a backend is dialed again.
-    pub reconnect_max: Duration,
     /// Most client sessions of this pool; none leaves it to `limits.sessions_max`.
     pub sessions_max: Option<NonZeroUsize>,
 }
@@ -192,8 +194,6 @@ impl Pool {
             backend_tls: None,
             timeout: None,
             connect_timeout: Duration::from_secs(1),
-            reconnect_min: Duration::from_millis(50),
-            reconnect_max: Duration::from_secs(2),
             sessions_max: None,
         }
     }
@@ -255,8 +255,11 @@ impl Default for Control {
             proxies: Vec::new(),
             address: None,
             guard: GuardAddress::default(),
+            login: None,
             proxy_lease: Duration::from_secs(10),
+            announce: None,
             snapshot_age_max: Duration::from_secs(3_600),
+            snapshot_check_every: Duration::from_secs(60),
         }
     }
 }

@@ -140,12 +140,17 @@ impl Reader<'_> {
         let address: Option<BackendUrl> =
             section.take("address", &mut self.problems, scalar::address);
         control.address = address.map(|address| with_login(address, login.as_ref()));
+        control.login = login;
+        control.announce = section.take("announce", &mut self.problems, scalar::address);
         control.guard = self.guard(&section);
         if let Some(lease) = self.bounded(&section, "proxy_lease") {
             control.proxy_lease = lease;
         }
         if let Some(age) = self.bounded(&section, "snapshot_age_max") {
             control.snapshot_age_max = age;
+        }
+        if let Some(every) = self.bounded(&section, "snapshot_check_every") {
+            control.snapshot_check_every = every;
         }
         control
     }
@@ -227,22 +232,8 @@ impl Reader<'_> {
         pool.sessions_max = self
             .bounded::<usize>(section, "sessions_max")
             .and_then(NonZeroUsize::new);
-        for (setting, field) in [
-            ("connect_timeout", &mut pool.connect_timeout),
-            ("reconnect_min", &mut pool.reconnect_min),
-            ("reconnect_max", &mut pool.reconnect_max),
-        ] {
-            if let Some(time) = self.bounded::<Duration>(section, setting) {
-                *field = time;
-            }
-        }
-        if pool.reconnect_min > pool.reconnect_max {
-            let wrong = Wrong::new(
-                "reconnect_min is longer than reconnect_max",
-                "make it the shorter of the two",
-            );
-            self.problems
-                .push(section.place_of("reconnect_min").problem(wrong));
+        if let Some(time) = self.bounded::<Duration>(section, "connect_timeout") {
+            pool.connect_timeout = time;
         }
         self.shards(section, &mut pool);
         (name.is_some() && listen.is_some()).then_some(pool)

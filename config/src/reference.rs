@@ -65,17 +65,18 @@ pub fn config_page() -> String {
 pub fn limits_page() -> String {
     let mut page = LIMITS_HEAD.to_owned();
     page.push_str(
-        "\n| setting | unit | default | what is limited | at the limit |\n|---|---|---|---|---|\n",
+        "\n| setting | unit | default | what is limited | at the limit | test that reaches it |\n|---|---|---|---|---|---|\n",
     );
     for row in Limits::table() {
         let _ = writeln!(
             page,
-            "| `{}` | {} | {} | {} | {} |",
+            "| `{}` | {} | {} | {} | {} | `{}` |",
             row.name,
             row.unit,
             row.default,
             cell(row.meaning),
-            cell(row.at_limit)
+            cell(row.at_limit),
+            row.reached_by
         );
     }
     page

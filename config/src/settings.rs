@@ -240,21 +240,28 @@ pub(crate) const CONTROL: SectionSpec = SectionSpec {
             Kind::List(&Kind::Server),
             Absent::Means("the proxy in this process"),
             Reload::Restart,
-            "Admin ports of the proxies to drive.",
+            "Admin ports of the proxies to drive, beside those that register.",
         ),
         setting(
             "login",
             Kind::Section(&USER),
             Absent::Means("no login"),
             Reload::Restart,
-            "User and password for the admin ports above, where an address has no password of its own.",
+            "User and password for these admin ports and those of registered proxies, where an address has no password of its own.",
         ),
         setting(
             "address",
             Kind::Server,
             Absent::Means("control runs in this process"),
             Reload::Restart,
-            "Admin port of control, for a proxy in a process of its own.",
+            "Admin port of control, with which `understudy proxy` registers: docs/gate.md.",
+        ),
+        setting(
+            "announce",
+            Kind::HostPort,
+            Absent::Means("where `admin` listens"),
+            Reload::Restart,
+            "Where control dials the admin port of this proxy.",
         ),
         setting(
             "guard",
@@ -271,7 +278,7 @@ pub(crate) const CONTROL: SectionSpec = SectionSpec {
             },
             Absent::Is("10s"),
             Reload::Restart,
-            "How long a proxy that stays silent counts as registered. An attempt is aborted when one is missing.",
+            "How long a registered proxy may stay silent. One that is silent for longer aborts an attempt, and serves nobody while one is under way.",
         ),
         setting(
             "snapshot_age_max",
@@ -282,6 +289,16 @@ pub(crate) const CONTROL: SectionSpec = SectionSpec {
             Absent::Is("1h"),
             Reload::Restart,
             "Oldest snapshot that still guards a cutover. An older one is taken again first.",
+        ),
+        setting(
+            "snapshot_check_every",
+            Kind::Time {
+                min: SECOND,
+                max: DAY,
+            },
+            Absent::Is("1m"),
+            Reload::Restart,
+            "How often a soak looks whether the snapshot from before the cutover is still good. Rests 20 times what the last look took, where that is longer.",
         ),
     ],
 };
@@ -411,26 +428,6 @@ pub(crate) const POOL: SectionSpec = SectionSpec {
             Absent::Is("1s"),
             Reload::Live,
             "Longest wait for a connection to a server, login included.",
-        ),
-        setting(
-            "reconnect_min",
-            Kind::Time {
-                min: 1_000,
-                max: 600 * SECOND,
-            },
-            Absent::Is("50ms"),
-            Reload::Live,
-            "Shortest wait before a server that went away is dialed again; doubles with each failure.",
-        ),
-        setting(
-            "reconnect_max",
-            Kind::Time {
-                min: 1_000,
-                max: 600 * SECOND,
-            },
-            Absent::Is("2s"),
-            Reload::Live,
-            "Longest wait before it is dialed again.",
         ),
         setting(
             "sessions_max",

@@ -17,7 +17,7 @@ use crate::journal::{Journal, JournalError, Options, RouteRecord, ShardRecord, U
 use crate::metrics::{ControlCollector, ControlPages, CutoverMetrics};
 use crate::phase::Phase;
 use crate::proxies::Proxies;
-use crate::snapshot::{LocalSnapshots, SnapshotError};
+use crate::snapshot::{LocalSnapshots, Logins, Providers, SnapshotError, SnapshotProvider};
 use crate::status::{Board, Key, Live};
 use crate::world::{Guards, Servers, World};
 
@@ -67,23 +67,38 @@ pub(crate) struct Inner {
 }
 
 impl Control {
-    /// Opens the journal, looks at what was left unfinished, and goes on with it.
-    ///
-    /// `local_proxy` is the admin server of the proxy in this process; it is driven when the config names no others.
+    /// As [`Control::start_with`], where `local` is the only recipe.
     pub async fn start(
         config: Arc<Config>,
         local_proxy: Option<Arc<AdminServer>>,
+    ) -> Result<Control, StartError> {
+        Self::start_with(config, local_proxy, Vec::new()).await
+    }
+
+    /// Opens the journal, looks at what was left unfinished, and goes on with it.
+    ///
+    /// `local_proxy` is the admin server of the proxy in this process; it is driven when the config names no others.
+    /// `providers` take the snapshots of the recipes that are not `local`.
+    pub async fn start_with(
+        config: Arc<Config>,
+        local_proxy: Option<Arc<AdminServer>>,
+        providers: Vec<Arc<dyn SnapshotProvider>>,
     ) -> Result<Control, StartError> {
         let journal = Journal::open(&config.data_dir).await?;
         let records = journal.shards().await?;
         let upgrades = journal.upgrades().await?;
         let routes = journal.routes().await?;
+        let logins = Logins::new(config.clone());
         let snapshots = LocalSnapshots::open(config.data_dir.join("snapshots"))?;
+        let snapshots = snapshots.with_logins(logins.clone());
+        let local: Arc<dyn SnapshotProvider> = Arc::new(snapshots);
+        let providers = std::iter::once(local).chain(providers).collect();
         let world = Arc::new(World {
             proxies: Proxies::new(&config.control.proxies, local_proxy),
             servers: Servers::default(),
             guards: Guards::new(config.control.guard.clone()),
-            snapshots,
+            logins,
+            providers: Providers::new(providers),
             metrics: CutoverMetrics::new()?,
             journal,
             failpoint: Arc::new(Failpoint::from_environment()),

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cutover::Standing;
 use crate::journal::{GuardPlace, SnapshotNote};
+use crate::snapshot::{Release, SnapshotHandle, SnapshotWish};
 
 /// Which gate an order is for, and on whose behalf.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +36,8 @@ impl fmt::Display for Gate {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "effect", rename_all = "kebab-case")]
 pub enum Effect {
-    /// Takes the snapshot that guards the shard, and reads it back.
-    TakeSnapshot { server: String, label: String },
+    /// Takes the snapshot that guards the shard, until it is ready and verified. The wish names the run.
+    TakeSnapshot(SnapshotWish),
     /// Makes a server's role safe to change: read-only when a replica, never elected, and its backlog kept. The old
     /// values come back as the outcome.
     Arm {
@@ -82,10 +83,15 @@ pub enum Effect {
         server: String,
         settings: BTreeMap<String, String>,
     },
+    /// The end: a snapshot is needed no longer.
+    ReleaseSnapshot {
+        snapshot: Box<SnapshotHandle>,
+        why: Release,
+    },
 }
 
 /// The effects' names, for failpoints and crash tests.
-pub const EFFECTS: [&str; 20] = [
+pub const EFFECTS: [&str; 21] = [
     "take-snapshot",
     "arm",
     "attach",
@@ -106,16 +112,17 @@ pub const EFFECTS: [&str; 20] = [
     "retire",
     "keep-role",
     "disarm",
+    "release-snapshot",
 ];
 
 impl Effect {
     /// The effects' names, for failpoints and crash tests.
-    pub const ALL: [&str; 20] = EFFECTS;
+    pub const ALL: [&str; 21] = EFFECTS;
 
     /// The effect's name.
     pub fn name(&self) -> &'static str {
         match self {
-            Effect::TakeSnapshot { .. } => "take-snapshot",
+            Effect::TakeSnapshot(_) => "take-snapshot",
             Effect::Arm { .. } => "arm",
             Effect::Attach { .. } => "attach",
             Effect::CarrySettings { .. } => "carry-settings",
@@ -135,6 +142,7 @@ impl Effect {
             Effect::Retire { .. } => "retire",
             Effect::KeepRole { .. } => "keep-role",
             Effect::Disarm { .. } => "disarm",
+            Effect::ReleaseSnapshot { .. } => "release-snapshot",
         }
     }
 }
@@ -142,9 +150,11 @@ impl Effect {
 impl fmt::Display for Effect {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Effect::TakeSnapshot { server, label } => {
-                write!(out, "take a snapshot of {server} as {label}")
-            }
+            Effect::TakeSnapshot(wish) => write!(
+                out,
+                "take a snapshot of {} by recipe {} as {}",
+                wish.server, wish.recipe, wish.run
+            ),
             Effect::Arm { server, settings } | Effect::Disarm { server, settings } => {
                 write!(out, "set on {server}:")?;
                 for (name, value) in settings {
@@ -194,6 +204,13 @@ impl fmt::Display for Effect {
             Effect::Unfence { server } => write!(out, "make {server} a primary again"),
             Effect::Retire { server } => write!(out, "leave {server} fenced, following nobody"),
             Effect::KeepRole { server } => write!(out, "let {server} keep its role over a restart"),
+            Effect::ReleaseSnapshot { snapshot, why } => {
+                let name = match snapshot.id.as_str() {
+                    "" => &snapshot.run,
+                    id => id,
+                };
+                write!(out, "release snapshot {name}: {why}")
+            }
         }
     }
 }
@@ -209,7 +226,7 @@ pub enum Outcome {
     /// Settings that were changed, with their old values.
     Before(BTreeMap<String, String>),
     /// The snapshot.
-    Snapshot(SnapshotNote),
+    Snapshot(Box<SnapshotNote>),
     /// Sentences for the report, such as what was not carried over.
     Said(Vec<String>),
     /// How many proxies acknowledged, and how long the longest of them waited to drain, in microseconds.

@@ -282,7 +282,7 @@ mod crash_tests {
 
     #[tokio::test]
     async fn killed_at_the_end_one_server_serves() {
-        for effect in ["retire", "disarm"] {
+        for effect in ["retire", "disarm", "release-snapshot"] {
             for moment in ["begun", "applied"] {
                 killed_at(effect, moment, "finalized", 1).await;
             }

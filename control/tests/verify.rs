@@ -472,7 +472,7 @@ mod verify_tests {
 
     /// How long a command waits between source and target shows in what a 6.2 source replicates, and can be mended.
     #[tokio::test]
-    async fn expiries_that_drifted_behind_6_2_are_found_and_repaired_on_the_source() {
+    async fn case_26_expiries_that_drifted_behind_6_2_are_found_and_repaired_on_the_source() {
         let (source, target) = pair(Version::Redis6_2_14, Version::Redis8_2_3).await;
         target.follow(&source).await.unwrap();
         target.stop_signal().unwrap();

@@ -13,6 +13,7 @@ mod acceptor;
 mod admin;
 mod backends;
 mod gate;
+mod membership;
 mod metrics;
 mod orders;
 mod overlay;

@@ -1,10 +1,9 @@
-//! What a changed configuration changes in a running proxy.
+//! What a changed configuration changes in a running proxy, in words.
 //!
-//! A reload takes over all that it may (`Config::diff` says what each setting needs) and keeps the rest as it was. No
-//! connection is dropped: sessions keep their state, gates their epochs. An address of a backend is never taken over,
-//! since that would move a shard without an upgrade; nor is half of a ring, since keys would be looked for elsewhere.
+//! `Config::reloaded` says what is taken over and what stays as it was. No connection is dropped: sessions keep their state,
+//! gates their epochs.
 
-use understudy_config::{Config, Needs, Pool, Shard};
+use understudy_config::{Config, Needs};
 
 /// What came of a reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,24 +16,9 @@ pub struct Reloaded {
 
 /// The configuration that a running proxy may have of `new`, and what that means.
 pub(crate) fn merge(old: &Config, new: &Config) -> (Config, Reloaded) {
-    let mut merged = old.clone();
-    // Old pools keep their places, those that were taken away too: they are served until the restart.
-    for pool in &mut merged.pools {
-        if let Some(wanted) = new.pool(&pool.name) {
-            *pool = merge_pool(pool, wanted);
-        }
-    }
-    let added = new
-        .pools
-        .iter()
-        .filter(|pool| old.pool(&pool.name).is_none());
-    merged.pools.extend(added.cloned());
-    (merged, describe(old, new))
-}
-
-fn describe(old: &Config, new: &Config) -> Reloaded {
+    let (merged, changes) = old.reloaded(new);
     let mut said = Reloaded::default();
-    for change in old.diff(new) {
+    for change in changes {
         let line = format!("{}: {}", change.path, change.what);
         match change.needs {
             Needs::Reload => said.changed.push(line),
@@ -44,44 +28,14 @@ fn describe(old: &Config, new: &Config) -> Reloaded {
                 .push(format!("{line}, and its keys must have been moved")),
         }
     }
-    said
-}
-
-fn merge_pool(old: &Pool, new: &Pool) -> Pool {
-    let mut merged = Pool {
-        listen: old.listen.clone(),
-        tls: old.tls.clone(),
-        ..new.clone()
-    };
-    // Which shard a key is on follows from all of these together.
-    if !same_ring(old, new) {
-        merged.shards.clone_from(&old.shards);
-        (merged.distribution, merged.hash, merged.hash_tag) =
-            (old.distribution, old.hash, old.hash_tag);
-    }
-    for (shard, running) in merged.shards.iter_mut().zip(&old.shards) {
-        // The same address with another password is a login that changed.
-        if shard.primary.to_string() != running.primary.to_string() {
-            shard.primary = running.primary.clone();
-        }
-    }
-    merged
-}
-
-/// Whether every key stays on its shard.
-fn same_ring(old: &Pool, new: &Pool) -> bool {
-    let identity = |shard: &Shard| (shard.name.clone(), shard.ring_name.clone(), shard.weight);
-    (old.distribution, old.hash, old.hash_tag) == (new.distribution, new.hash, new.hash_tag)
-        && old
-            .shards
-            .iter()
-            .map(identity)
-            .eq(new.shards.iter().map(identity))
+    (merged, said)
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use understudy_config::Shard;
 
     use super::*;
 
@@ -127,6 +81,17 @@ mod tests {
         let (merged, said) = merge(&config(), &new);
         assert_eq!(merged, new);
         assert_eq!(said.changed, ["pools[default].shards[s1].primary: changed"]);
+    }
+
+    #[test]
+    fn a_password_changes_although_the_ring_waits_for_a_restart() {
+        let mut new = config();
+        new.pools[0].shards[0].primary = "redis://:other@127.0.0.1:6001".parse().unwrap();
+        new.pools[0].shards[0].weight = 2;
+        let (merged, said) = merge(&config(), &new);
+        assert_eq!(merged.pools[0].shards[0].weight, 1);
+        assert!(merged.pools[0].shards[0].primary.password.is_some());
+        assert_eq!((said.changed.len(), said.restart.len()), (1, 1), "{said:?}");
     }
 
     #[test]

@@ -141,7 +141,7 @@ async fn whole_upgrade(acts: &Acts<'_>, saboteur: &mut Saboteur) -> anyhow::Resu
     let mut upgraded = Upgraded::default();
     acts.upgrade(&[1, 2], saboteur.accepted_blockers(), &mut upgraded)
         .await?;
-    saboteur.after_the_switch(acts.scene).await?;
+    saboteur.after_the_switch(acts.scene, acts.load).await?;
     let phase = acts.progress.phase("soak");
     served(acts.load).await?;
     phase.done(&acts.way_back().await?);

@@ -2,10 +2,10 @@
 //!
 //! | name | what is done | what the ledger must name |
 //! |---|---|---|
-//! | no-fence | after the switch the old server's fence is lifted by hand, while a writer beside the proxy still writes to it | writes lost |
+//! | no-fence | after the switch the old server's fence is lifted by hand, again whenever control has put it back, until writers beside the proxy have been acknowledged there | writes lost |
 //! | early-release | the switch is driven by hand, as a script without evidence would: the target is promoted while it lags | writes lost |
-//! | double-apply | a relay before the proxy sends a write twice | a write doubled, or a misplaced reply |
-//! | swap-replies | a relay before the proxy swaps two replies of one connection | a wrong reply |
+//! | double-apply | a relay before the proxy sends a write twice, one that nothing takes away again | a write doubled, or a misplaced reply |
+//! | swap-replies | a relay before the proxy swaps two replies of one connection, until a client can tell | a wrong reply |
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -25,8 +25,8 @@ const BEHIND_COMMANDS: u64 = 2_000;
 const LIMIT: Duration = Duration::from_secs(60);
 /// Between two looks at something that only the servers know.
 const LOOK: Duration = Duration::from_millis(5);
-/// Commands that the writers beside the proxy send after the fence was lifted.
-const BESIDE_COMMANDS: u64 = 1_000;
+/// Writes beside the proxy that the old server acknowledges after its fence was lifted.
+const BESIDE_WRITES: u64 = 200;
 /// Commands a second of each writer beside the proxy.
 const BESIDE_RATE: u32 = 200;
 
@@ -90,28 +90,46 @@ impl Saboteur {
     }
 
     /// What is broken once the shards have been switched.
-    pub(crate) async fn after_the_switch(&mut self, scene: &Scene) -> anyhow::Result<()> {
+    pub(crate) async fn after_the_switch(
+        &mut self,
+        scene: &Scene,
+        load: &Load,
+    ) -> anyhow::Result<()> {
         match (self.what, &self.relay) {
             (Some(Sabotage::DoubleApply), Some(relay)) => {
-                relay.double_next("INCR");
+                // A counter that all connections share: a doubled INCR of one's own may be deleted before it is seen.
+                relay.double_next("INCR", "shared:");
                 until("a doubled write", || relay.doubled() > 0).await
             }
             (Some(Sabotage::SwapReplies), Some(relay)) => {
-                relay.swap_next_replies();
-                until("two swapped replies", || relay.swapped() > 0).await
+                let mut ordered = 0;
+                until("a reply swapped with one unlike it", || {
+                    if relay.swapped() == ordered {
+                        relay.swap_next_replies();
+                        ordered += 1;
+                    }
+                    load.progress().wrong_replies > 0
+                })
+                .await
             }
             _ => self.lift_the_fence(scene).await,
         }
     }
 
-    /// The old server accepts writes again, and somebody still writes to it.
+    /// The old server accepts writes again, and somebody still writes to it. Control looks at the fence again and again
+    /// while the shard soaks, and restores it, perhaps before one write has passed: it is lifted until enough have.
     async fn lift_the_fence(&mut self, scene: &Scene) -> anyhow::Result<()> {
         let Some(beside) = self.beside.take() else {
             return Ok(());
         };
-        scene.sources[0].call(&["REPLICAOF", "NO", "ONE"]).await?;
-        if !beside.served(BESIDE_COMMANDS, LIMIT).await {
-            bail!("the writers beside the proxy were not served");
+        let goal = beside.progress().acknowledged_writes + BESIDE_WRITES;
+        let deadline = Instant::now() + LIMIT;
+        while beside.progress().acknowledged_writes < goal {
+            if Instant::now() > deadline {
+                bail!("the writers beside the proxy were not served");
+            }
+            scene.sources[0].call(&["REPLICAOF", "NO", "ONE"]).await?;
+            tokio::time::sleep(LOOK).await;
         }
         self.ledger_beside = Some(beside.stop().await);
         Ok(())
@@ -182,7 +200,7 @@ async fn wait_for_link(target: &Server) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn until(what: &str, happened: impl Fn() -> bool) -> anyhow::Result<()> {
+async fn until(what: &str, mut happened: impl FnMut() -> bool) -> anyhow::Result<()> {
     let deadline = Instant::now() + LIMIT;
     while !happened() {
         if Instant::now() > deadline {

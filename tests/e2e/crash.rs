@@ -85,7 +85,7 @@ async fn killed_at(effect: &str, moment: &str) {
     let case = format!("{effect}:{moment}:kill");
     let (mut scene, load, probe) = scene_with(case.clone()).await;
     let started = start(&scene, &case).await;
-    let at_the_end = matches!(effect, "retire" | "disarm");
+    let at_the_end = matches!(effect, "retire" | "disarm" | "release-snapshot");
     if at_the_end && started {
         // These come after the soak.
         if scene.wait_for("soak", LIMIT).await.is_ok() {

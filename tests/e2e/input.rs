@@ -194,6 +194,35 @@ async fn wrong_admin_arguments_are_named_and_the_connection_lives_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn admin_sessions_max_and_admin_frame_max_hold_on_the_admin_port() {
+    let mut wanted = one_shard();
+    wanted.extra_config = "limits: { admin_sessions_max: 2, admin_frame_max: 1KiB }\n".to_owned();
+    let scene = Scene::start(&wanted).await.unwrap();
+    let port = admin_port(&scene);
+    let mut first = wire(port).await;
+    let long = "x".repeat(2_000);
+    let refused = answer(&mut first, &["PING", &long]).await;
+    assert!(
+        matches!(&refused, Reply::Error(text) if text.starts_with("ERR Protocol error")),
+        "{refused:?}"
+    );
+    let mut wires = Vec::new();
+    let mut refused = Vec::new();
+    for _ in 0..3 {
+        let mut one = wire(port).await;
+        match answer(&mut one, &["PING"]).await {
+            Reply::Error(text) => refused.push(text),
+            _ => wires.push(one),
+        }
+    }
+    // Whoever has just left may still have a place.
+    assert!((1..=2).contains(&wires.len()), "{}", wires.len());
+    for text in refused {
+        assert_eq!(text, "ERR max number of clients reached");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_older_target_and_one_with_data_are_refused_and_left_alone() {
     let mut wanted = options(Version::Redis8_2_3, Version::Redis6_2_14);
     wanted.shards = 1;

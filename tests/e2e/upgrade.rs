@@ -53,7 +53,7 @@ async fn a_pool_rolls_back_and_goes_forward_again_without_a_loss() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_finalize_the_old_server_refuses_writes() {
+async fn case_20_after_finalize_the_old_server_refuses_writes() {
     let mut wanted = options(Version::Redis6_2_14, Version::Redis8_2_3);
     wanted.shards = 1;
     let (scene, load) = under_load(&wanted).await;

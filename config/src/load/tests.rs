@@ -275,7 +275,7 @@ fn files_of_the_wrong_shape_are_refused() {
     check(
         "pools: [3]",
         &[
-            "pools[0] (line 1): one value stands here; write a section with name, listen, distribution, hash, hash_tag, shards, users, backend_users, tls, backend_tls, timeout, connect_timeout, reconnect_min, reconnect_max, sessions_max",
+            "pools[0] (line 1): one value stands here; write a section with name, listen, distribution, hash, hash_tag, shards, users, backend_users, tls, backend_tls, timeout, connect_timeout, sessions_max",
         ],
     );
     check(
@@ -373,10 +373,6 @@ fn settings_of_a_pool_are_checked() {
     check_pool(
         "connect_timeout: 1h",
         "connect_timeout (line 2): 1h is too large; write a value from 1ms to 10min",
-    );
-    check_pool(
-        "reconnect_min: 5s",
-        "reconnect_min (line 2): reconnect_min is longer than reconnect_max; make it the shorter of the two",
     );
     check_pool(
         "sessions_max: -1",

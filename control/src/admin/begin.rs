@@ -10,14 +10,15 @@ use super::No;
 use super::grammar::Start;
 use crate::control::Inner;
 use crate::cutover::Passage;
-use crate::driver::forward_place;
+use crate::driver::{forward_place, level};
 use crate::effect::Effect;
 use crate::effects::{DryRun, Effects, source_settings, target_settings};
 use crate::journal::{
     Direction, FORMAT, GuardPlace, ShardRecord, SnapshotChoice, UpgradeRecord, now_ms,
 };
 use crate::phase::Phase;
-use crate::plan::{Blocker, Claim, ShardFacts, blockers, claimed, refused};
+use crate::plan::{Acceptable, Blocker, Claim, ShardFacts, blockers, claimed, refused};
+use crate::snapshot::{ProviderError, SnapshotWish, run_name};
 use crate::world::{Asked, gather};
 
 /// One shard, looked at.
@@ -25,6 +26,8 @@ struct Looked {
     facts: ShardFacts,
     epoch: u64,
     blockers: Vec<Blocker>,
+    /// What the snapshot's provider wants an operator to know.
+    snapshot_notes: Vec<String>,
 }
 
 /// Looks at every shard of a request; wrong names and shards that are busy are refused first.
@@ -37,6 +40,13 @@ async fn look(inner: &Inner, start: &Start) -> Result<Vec<Looked>, No> {
         return Err(No::blocked(
             "no-proxies: control drives no proxy; name them under control.proxies",
         ));
+    }
+    if let SnapshotChoice::Recipe(recipe) = &start.options.snapshot {
+        world
+            .providers
+            .of(recipe)
+            .await
+            .map_err(|error| missing(&error))?;
     }
     let mut looked = Vec::new();
     for (shard, url) in &start.targets {
@@ -89,11 +99,14 @@ async fn look(inner: &Inner, start: &Start) -> Result<Vec<Looked>, No> {
         let facts = gather(world, &asked)
             .await
             .map_err(|error| No::blocked(format!("unreachable: {error}")))?;
-        let blockers = blockers(&facts);
+        let mut blockers = blockers(&facts);
+        let (in_the_way, snapshot_notes) = preflight(inner, start, shard, &source).await?;
+        blockers.extend(in_the_way);
         looked.push(Looked {
             facts,
             epoch,
             blockers,
+            snapshot_notes,
         });
     }
     let claims = claims(inner, start, &looked).await?;
@@ -189,6 +202,9 @@ pub(super) async fn plan(inner: &Inner, start: Start) -> Result<Value, No> {
             };
             lines.push(format!("{} {word} {blocker}", facts.shard));
         }
+        for note in &looked.snapshot_notes {
+            lines.push(format!("{} snapshot: {note}", facts.shard));
+        }
         let dry = DryRun::new(&facts.shard);
         for effect in effects(inner, &start, &looked)? {
             dry.apply(&effect).await.map_err(No::wrong)?;
@@ -196,6 +212,60 @@ pub(super) async fn plan(inner: &Inner, start: Start) -> Result<Value, No> {
         lines.extend(dry.into_lines());
     }
     Ok(Value::Array(lines.into_iter().map(Value::text).collect()))
+}
+
+/// The snapshot that START would take of a source, under a name that nobody uses.
+fn wish(inner: &Inner, start: &Start, shard: &str, source: &str) -> Option<SnapshotWish> {
+    let SnapshotChoice::Recipe(recipe) = &start.options.snapshot else {
+        return None;
+    };
+    Some(SnapshotWish {
+        run: run_name(&start.pool, shard, 0, 0, 0),
+        pool: start.pool.clone(),
+        shard: shard.to_owned(),
+        server: source.to_owned(),
+        recipe: recipe.clone(),
+        level: level(&inner.world),
+    })
+}
+
+/// Whether the snapshot of a source could be taken: what is in the way, as blockers that only SNAPSHOT none goes round.
+async fn preflight(
+    inner: &Inner,
+    start: &Start,
+    shard: &str,
+    source: &str,
+) -> Result<(Vec<Blocker>, Vec<String>), No> {
+    let Some(wish) = wish(inner, start, shard, source) else {
+        return Ok((Vec::new(), Vec::new()));
+    };
+    let provider =
+        (inner.world.providers.of(&wish.recipe).await).map_err(|error| missing(&error))?;
+    let blocker = |code: String, text: String, remedy: String| Blocker {
+        code,
+        shard: shard.to_owned(),
+        text: format!("recipe {}: {text}", wish.recipe),
+        remedy: format!("{remedy}, or choose another SNAPSHOT"),
+        acceptable: Acceptable::No,
+    };
+    Ok(match provider.preflight(&wish).await {
+        Ok(found) => {
+            let problems = found.problems.into_iter();
+            let blockers = problems.map(|it| blocker(it.code, it.text, it.remedy));
+            (blockers.collect(), found.notes)
+        }
+        Err(error) => {
+            let remedy = "mend that and try again".to_owned();
+            let code = "snapshot-preflight".to_owned();
+            (vec![blocker(code, error.text, remedy)], Vec::new())
+        }
+    })
+}
+
+fn missing(error: &ProviderError) -> No {
+    No::blocked(format!(
+        "snapshot-missing: {error}; use SNAPSHOT local, or SNAPSHOT none to go without"
+    ))
 }
 
 /// What START would do to one shard, in order, if everything goes well.
@@ -220,11 +290,8 @@ fn effects(inner: &Inner, start: &Start, looked: &Looked) -> Result<Vec<Effect>,
         hold_ms: start.options.hold_max_ms,
     };
     let mut effects = Vec::new();
-    if start.options.snapshot == SnapshotChoice::Local {
-        effects.push(Effect::TakeSnapshot {
-            server: source.clone(),
-            label: looked.facts.shard.clone(),
-        });
+    if let Some(wish) = wish(inner, start, &looked.facts.shard, &source) {
+        effects.push(Effect::TakeSnapshot(wish));
     }
     effects.push(Effect::Arm {
         server: source.clone(),

@@ -2,6 +2,7 @@
 
 use crate::journal::{CutoverMode, Options, SnapshotChoice};
 use crate::phase::Phase;
+use crate::snapshot::LOCAL;
 
 /// Clients are held at most so long while the evidence is gathered, unless HOLD-MAX says otherwise. Milliseconds.
 pub(super) const HOLD_MAX_DEFAULT_MS: u64 = 100;
@@ -11,6 +12,9 @@ pub(super) const HOLD_MAX_LIMIT_MS: u64 = 60_000;
 
 /// Most shards in one command; more are refused.
 pub(super) const SHARDS_MAX: usize = 4_096;
+
+/// Longest name of a snapshot recipe.
+const RECIPE_NAME_MAX: usize = 63;
 
 /// A request, understood.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,7 +80,7 @@ pub(crate) const USAGE: [(&str, &str); 13] = [
         "Show what START would do, and what blocks it.",
     ),
     (
-        "START pool TO shard=url [shard=url …] [LINK auto|native|relay|copy] [SNAPSHOT local|none] [CUTOVER auto|manual] \
+        "START pool TO shard=url [shard=url …] [LINK auto|native|relay|copy] [SNAPSHOT local|none|recipe] [CUTOVER auto|manual] \
          [HOLD-MAX ms] [SOAK seconds] [REPLACE] [ACCEPT blocker …]",
         "Upgrade the shards, one after another.",
     ),
@@ -269,7 +273,7 @@ fn start(verb: &str, rest: &[&str]) -> Result<Start, Refusal> {
         )));
     }
     let mut options = Options {
-        snapshot: SnapshotChoice::Local,
+        snapshot: SnapshotChoice::Recipe(LOCAL.to_owned()),
         cutover: CutoverMode::Auto,
         hold_max_ms: HOLD_MAX_DEFAULT_MS,
         soak_s: None,
@@ -338,15 +342,17 @@ fn link(value: &str) -> Result<(), Refusal> {
     }
 }
 
+/// Which recipes there are is known to the providers; here it only has to look like one.
 fn snapshot(value: &str) -> Result<SnapshotChoice, Refusal> {
-    match value.to_ascii_lowercase().as_str() {
-        "local" => Ok(SnapshotChoice::Local),
-        "none" => Ok(SnapshotChoice::None),
-        _ => Err(Refusal::Blocked(format!(
-            "snapshot-missing: no snapshot recipe '{}' in this build; use SNAPSHOT local, or SNAPSHOT none to go without",
+    let name = value.to_ascii_lowercase();
+    let letter = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.len() > RECIPE_NAME_MAX || !name.chars().all(letter) {
+        return Err(wrong(format!(
+            "'{}' is no name of a snapshot recipe: up to {RECIPE_NAME_MAX} letters, digits, '-', '_' and '.'",
             shown(value)
-        ))),
+        )));
     }
+    Ok(SnapshotChoice::from(name))
 }
 
 fn cutover(value: &str) -> Result<CutoverMode, Refusal> {

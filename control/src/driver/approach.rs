@@ -6,7 +6,6 @@ use super::{Driver, Failure};
 use crate::cutover::{Identity, Role};
 use crate::effect::{Effect, Outcome};
 use crate::effects::{source_settings, target_settings};
-use crate::journal::{SnapshotChoice, now_ms};
 use crate::phase::Phase;
 use crate::verify::{self, CompareOptions, KeyRef, Kind, Progress};
 
@@ -36,39 +35,6 @@ impl Driver {
         let source = self.record.source.clone();
         self.ensure_snapshot(&source).await?;
         self.enter(Phase::Replicate).await
-    }
-
-    /// A snapshot of `server` that is ready and young enough, unless the operator chose none.
-    pub(super) async fn ensure_snapshot(&mut self, server: &str) -> Result<(), Failure> {
-        if self.options.snapshot == SnapshotChoice::None {
-            self.record.note("no snapshot was taken: SNAPSHOT none");
-            return Ok(());
-        }
-        let age_max = u64::try_from(self.world.config.control.snapshot_age_max.as_millis())
-            .unwrap_or(u64::MAX);
-        let fresh = self.record.snapshot.as_ref().is_some_and(|snapshot| {
-            snapshot.server == server && now_ms().saturating_sub(snapshot.taken_at_ms) <= age_max
-        });
-        if fresh {
-            return Ok(());
-        }
-        self.waits_for(Some("the snapshot".to_owned()));
-        let label = format!(
-            "{}-{}-{}",
-            self.record.pool, self.record.shard, self.record.upgrade
-        );
-        let effect = Effect::TakeSnapshot {
-            server: server.to_owned(),
-            label,
-        };
-        let taken = self
-            .unless_stopped(self.performer.perform(&self.record, effect))
-            .await;
-        self.waits_for(None);
-        if let Outcome::Snapshot(note) = taken?? {
-            self.record.snapshot = Some(note);
-        }
-        self.save().await
     }
 
     pub(super) async fn replicate_phase(&mut self) -> Result<(), Failure> {

@@ -74,21 +74,14 @@ impl Driver {
                 return Ok(());
             }
             self.go_on()?;
-            let source = self.record.source.clone();
-            self.ensure_snapshot(&source).await?;
-            let target = self.record.target.clone();
-            self.carry_scripts(target).await?;
-            let passage = self.passage(Direction::Forward).await?;
-            let crossed = self.cross(&passage, false).await?;
+            let crossed = self.attempt_forward().await?;
             attempts += 1;
             match crossed {
                 Crossed::Committed => return Ok(()),
                 Crossed::Rehearsed(_) => {}
                 Crossed::Held(Failure::Passing(why)) if attempts < ATTEMPTS_MAX => {
-                    self.record.note(format!(
-                        "attempt {} did not get through: {why}",
-                        passage.term
-                    ));
+                    self.record
+                        .note(format!("attempt {attempts} did not get through: {why}"));
                     self.pause(BETWEEN_ATTEMPTS).await?;
                 }
                 Crossed::Held(failure @ (Failure::Failed(_) | Failure::Passing(_)))
@@ -109,9 +102,11 @@ impl Driver {
                 }
                 Crossed::Fenced(Failure::Stopped) => return Err(Failure::Stopped),
                 Crossed::Fenced(failure) => {
-                    self.record
-                        .note(format!("attempt {} was undone: {failure}", passage.term));
                     self.fenced_attempts += 1;
+                    self.record.note(format!(
+                        "attempt {} was undone after the fence: {failure}",
+                        self.fenced_attempts
+                    ));
                     self.record.identity = None;
                     if matches!(failure, Failure::Passing(_)) && self.fenced_attempts < ATTEMPTS_MAX
                     {
@@ -121,6 +116,18 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// One attempt, from the snapshot to the commit or the undo.
+    async fn attempt_forward(&mut self) -> Result<Crossed, Failure> {
+        let source = self.record.source.clone();
+        if let Err(failure) = self.ensure_snapshot(&source).await {
+            return Ok(Crossed::Held(failure));
+        }
+        let target = self.record.target.clone();
+        self.carry_scripts(target).await?;
+        let passage = self.passage(Direction::Forward).await?;
+        self.cross(&passage, false).await
     }
 
     /// The way that the next attempt takes: a new term, an open guard, an epoch that all proxies agree on.
@@ -184,6 +191,9 @@ impl Driver {
             Direction::Forward => self.record.identity.clone(),
             Direction::Back => None,
         };
+        if let Err(failure) = self.check_snapshot(&passage.from).await {
+            return Ok(Crossed::Held(failure));
+        }
         let from = self.world.servers.standing(&passage.from).await?;
         let to = self.world.servers.standing(&passage.to).await?;
         let identity = identity.unwrap_or_else(|| Identity::of(&from, &to));

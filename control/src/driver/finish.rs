@@ -6,6 +6,7 @@ use crate::effect::Effect;
 use crate::guard::{ForeignKey, ForeignKeys, GuardState};
 use crate::journal::Direction;
 use crate::phase::Phase;
+use crate::snapshot::Release;
 use crate::status::WayBack;
 use crate::verify::{KeyRef, Kind, Outcome};
 
@@ -46,6 +47,7 @@ impl Driver {
             }
         }
         self.world.guards.close(&self.record.source).await;
+        self.abandon_snapshots().await;
         if was_armed {
             self.remember_retired().await;
         }
@@ -125,6 +127,7 @@ impl Driver {
         }
         self.world.guards.close(&source).await;
         self.disarm("target", target).await?;
+        self.release_snapshots(Release::Finalized).await;
         self.enter(Phase::Finalized).await
     }
 
@@ -137,10 +140,10 @@ impl Driver {
     /// The nine steps the other way, after a snapshot of the target and a comparison.
     pub(super) async fn roll_back(&mut self, accept_loss: Option<u64>) -> Result<(), Failure> {
         let target = self.record.target.clone();
-        self.ensure_snapshot(&target).await?;
         let mut attempts = 0;
         loop {
             attempts += 1;
+            self.ensure_snapshot(&target).await?;
             self.compare_for_rollback(accept_loss).await?;
             self.may_roll_back(accept_loss)
                 .await
@@ -210,6 +213,7 @@ impl Driver {
         }
         self.world.guards.close(&target).await;
         self.world.guards.close(&source).await;
+        self.release_snapshots(Release::Finalized).await;
         if let Err(error) = self.disarm("source", source).await {
             self.record.note(format!(
                 "the settings of the source were not put back: {error}"

@@ -15,6 +15,8 @@ mod hold_clock;
 mod lost;
 mod publish;
 mod resume;
+mod rollback_point;
+mod snapshots;
 mod soak;
 mod stop;
 mod undo;
@@ -37,6 +39,7 @@ pub(crate) use crossing::forward_place;
 use hold_clock::HoldClock;
 pub(crate) use lost::bring_lost_proxies_home;
 pub(crate) use resume::bring_proxies_home;
+pub(crate) use snapshots::level;
 pub(crate) use stop::{Failure, Wish};
 
 /// What an operator tells a shard's driver.
@@ -92,7 +95,7 @@ pub(crate) struct Start {
 
 impl Driver {
     pub(crate) fn new(start: Start) -> Driver {
-        let real = Real::new(start.world.clone());
+        let real = Real::new(start.world.clone(), start.board.clone());
         let performer = Performer::new(
             start.world.journal.clone(),
             real,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::rollback_point::RollbackPoint;
 use super::{Driver, Failure, Order};
 use crate::cutover::Role;
 use crate::journal::now_ms;
@@ -71,11 +72,15 @@ impl Driver {
     /// Soaks until an end, or until control stops.
     pub(crate) async fn soak(&mut self) -> Phase {
         let mut budget = Budget::default();
+        let mut point = RollbackPoint::default();
         // The process that was verified and promoted, also when it was restarted before we looked.
         let promoted = self.record.identity.as_ref();
         let target_run_id = promoted.map(|identity| identity.to_run_id.clone());
         while self.record.phase == Phase::Soak {
-            let way = self.look(&mut budget, target_run_id.as_deref()).await;
+            let alarm = self.rollback_point_alarm(&mut point, Instant::now()).await;
+            let way = self
+                .look(&mut budget, target_run_id.as_deref(), alarm)
+                .await;
             let soaked_ms =
                 now_ms().saturating_sub(self.record.soak_since_ms.unwrap_or_else(now_ms));
             if self
@@ -158,7 +163,12 @@ impl Driver {
     }
 
     /// Looks at everything that soak is about.
-    async fn look(&mut self, budget: &mut Budget, target_run_id: Option<&str>) -> WayBack {
+    async fn look(
+        &mut self,
+        budget: &mut Budget,
+        target_run_id: Option<&str>,
+        alarm: Option<String>,
+    ) -> WayBack {
         if self.world.guards.seen(&self.record.source).await.is_none() {
             let _again_at_the_next_look = self.reopen_guard().await;
         }
@@ -176,6 +186,7 @@ impl Driver {
             .await;
         let p99 = (self.record.p99_before_us.unwrap_or(0), stats.latency_p99_us);
         let mut warnings = budget.look(Instant::now(), stats.commands, stats.errors, p99);
+        warnings.extend(alarm);
         let source = self.world.servers.standing(&self.record.source).await;
         let target = self.world.servers.standing(&self.record.target).await;
         match &source {

@@ -11,6 +11,8 @@ use crate::effect::{Effect, EffectError, Gate, Outcome};
 use crate::journal::{GuardPlace, RouteRecord, ShardRecord, SnapshotNote};
 use crate::proxies::{GateReport, ProxyError};
 use crate::server::{Probe, Rewrite};
+use crate::snapshot::{ProviderError, ProviderErrorKind, SnapshotWish};
+use crate::status::Board;
 use crate::world::{self, Held, ServerFailure, World};
 
 use super::Effects;
@@ -27,6 +29,8 @@ const BACKLOG_MIN: u64 = 64 << 20;
 /// Acts on the outside.
 pub(crate) struct Real {
     world: Arc<World>,
+    /// Where a long effect says what it waits for.
+    board: Arc<Board>,
     /// What the next commit writes; the effect itself carries only what a person needs to see.
     commit: Mutex<Option<(ShardRecord, RouteRecord)>>,
 }
@@ -55,6 +59,24 @@ impl From<ProxyError> for Cause {
     }
 }
 
+impl From<ProviderError> for Cause {
+    fn from(error: ProviderError) -> Cause {
+        // What is final for its run is never tried again under the same name.
+        let passing = match error.kind {
+            ProviderErrorKind::NotReady
+            | ProviderErrorKind::Unreachable
+            | ProviderErrorKind::NotLeader { .. } => true,
+            ProviderErrorKind::Failed
+            | ProviderErrorKind::Denied
+            | ProviderErrorKind::Misconfigured => false,
+        };
+        Cause {
+            text: error.text,
+            passing,
+        }
+    }
+}
+
 impl From<String> for Cause {
     fn from(text: String) -> Cause {
         Cause {
@@ -65,9 +87,10 @@ impl From<String> for Cause {
 }
 
 impl Real {
-    pub(crate) fn new(world: Arc<World>) -> Real {
+    pub(crate) fn new(world: Arc<World>, board: Arc<Board>) -> Real {
         Real {
             world,
+            board,
             commit: Mutex::new(None),
         }
     }
@@ -80,7 +103,12 @@ impl Real {
     async fn act(&self, effect: &Effect) -> Result<Outcome, Cause> {
         let servers = &self.world.servers;
         match effect {
-            Effect::TakeSnapshot { server, label } => self.snapshot(server, label).await,
+            Effect::TakeSnapshot(wish) => self.snapshot(wish).await,
+            Effect::ReleaseSnapshot { snapshot, why } => {
+                let provider = self.world.providers.of(&snapshot.recipe).await?;
+                provider.release(snapshot, *why).await?;
+                Ok(Outcome::Done)
+            }
             Effect::Arm { server, settings } => {
                 arm(&mut servers.hold(server).await?, settings).await
             }
@@ -142,36 +170,22 @@ impl Real {
         }
     }
 
-    async fn snapshot(&self, server: &str, label: &str) -> Result<Outcome, Cause> {
-        let login = self.world.servers.login(server)?;
-        let taken = self
-            .world
-            .snapshots
-            .take(&login, label, std::future::pending())
-            .await
-            .map_err(|error| world::one_line(&error))?;
-        let summary = self
-            .world
-            .snapshots
-            .verify(&taken.id)
-            .await
-            .map_err(|error| world::one_line(&error))?;
-        if summary.keys != taken.keys {
+    async fn snapshot(&self, wish: &SnapshotWish) -> Result<Outcome, Cause> {
+        let provider = self.world.providers.of(&wish.recipe).await?;
+        let progress = |now: String| {
+            self.board.update(&wish.pool, &wish.shard, |live| {
+                live.waiting = Some(format!("the snapshot: {now}"));
+            });
+        };
+        let handle = provider.take(wish, &progress).await?;
+        if handle.id.is_empty() || handle.server != wish.server {
             return Err(format!(
-                "the snapshot has {} keys when read back, {} were taken",
-                summary.keys, taken.keys
+                "recipe {} answered with a snapshot of '{}' called '{}' for {}",
+                wish.recipe, handle.server, handle.id, wish.server
             )
             .into());
         }
-        Ok(Outcome::Snapshot(SnapshotNote {
-            id: taken.id.to_string(),
-            server: server.to_owned(),
-            keys: taken.keys,
-            bytes: taken.bytes,
-            place: taken.path.display().to_string(),
-            how: format!("{:?}", taken.how),
-            taken_at_ms: taken.taken_at_unix_ms,
-        }))
+        Ok(Outcome::Snapshot(Box::new(SnapshotNote::new(handle))))
     }
 
     async fn attach(&self, target: &str, source: &str) -> Result<Outcome, Cause> {

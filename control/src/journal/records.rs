@@ -11,6 +11,7 @@ use crate::cutover::Identity;
 use crate::effect::{Effect, Outcome};
 use crate::guard::ForeignKeys;
 use crate::phase::Phase;
+use crate::snapshot::{LOCAL, SnapshotHandle, SnapshotWish};
 
 /// The format that this build writes.
 pub(crate) const FORMAT: u32 = 1;
@@ -49,14 +50,35 @@ pub struct Options {
     pub accept: Vec<String>,
 }
 
-/// Which snapshot guards a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// Which snapshot guards a shard. In the journal it is the word that the operator wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
 pub enum SnapshotChoice {
-    /// An RDB under `data_dir`.
-    Local,
+    /// One that a provider takes by this recipe.
+    Recipe(String),
     /// None, chosen by name.
     None,
+}
+
+/// The word for no snapshot, which no recipe may have for its name.
+const NO_SNAPSHOT: &str = "none";
+
+impl From<String> for SnapshotChoice {
+    fn from(word: String) -> SnapshotChoice {
+        match word.as_str() {
+            NO_SNAPSHOT => SnapshotChoice::None,
+            _ => SnapshotChoice::Recipe(word),
+        }
+    }
+}
+
+impl From<SnapshotChoice> for String {
+    fn from(choice: SnapshotChoice) -> String {
+        match choice {
+            SnapshotChoice::Recipe(name) => name,
+            SnapshotChoice::None => NO_SNAPSHOT.to_owned(),
+        }
+    }
 }
 
 /// Who starts the nine steps.
@@ -112,16 +134,48 @@ pub struct SnapshotNote {
     pub id: String,
     /// Of which server, without credentials.
     pub server: String,
-    /// Keys in it, counted by reading it back.
-    pub keys: u64,
-    /// Size in bytes.
-    pub bytes: u64,
+    /// Keys in it, where they were counted.
+    pub keys: Option<u64>,
+    /// Size in bytes, where it is known.
+    pub bytes: Option<u64>,
     /// Where it lies.
     pub place: String,
     /// How it was taken.
     pub how: String,
     /// When, in milliseconds since 1970.
     pub taken_at_ms: u64,
+    /// What its provider needs to find, check and release it. Journals of before there were providers have none.
+    #[serde(default)]
+    pub handle: Option<SnapshotHandle>,
+}
+
+impl SnapshotNote {
+    /// What the journal keeps of a snapshot of `server`.
+    pub(crate) fn new(handle: SnapshotHandle) -> SnapshotNote {
+        SnapshotNote {
+            id: handle.id.clone(),
+            server: handle.server.clone(),
+            keys: handle.keys,
+            bytes: handle.bytes,
+            place: handle.place(),
+            how: format!("{}, {}", handle.recipe, handle.level_reached),
+            taken_at_ms: handle.taken_at_ms,
+            handle: Some(handle),
+        }
+    }
+
+    /// The provider's handle. What an old journal has none of is a local snapshot.
+    pub(crate) fn handle(&self) -> SnapshotHandle {
+        self.handle.clone().unwrap_or_else(|| SnapshotHandle {
+            id: self.id.clone(),
+            recipe: LOCAL.to_owned(),
+            server: self.server.clone(),
+            taken_at_ms: self.taken_at_ms,
+            keys: self.keys,
+            bytes: self.bytes,
+            ..SnapshotHandle::default()
+        })
+    }
 }
 
 /// Everything control knows about one shard's upgrade.
@@ -151,6 +205,15 @@ pub struct ShardRecord {
     pub attempt: Option<Attempt>,
     /// The snapshot of the server that loses its role next.
     pub snapshot: Option<SnapshotNote>,
+    /// Snapshots that this upgrade took before that one, and has not released. Bounded.
+    #[serde(default)]
+    pub earlier_snapshots: Vec<SnapshotNote>,
+    /// A snapshot that is being taken: written down before anything is triggered, so that a restart goes on with the same run.
+    #[serde(default)]
+    pub snapshot_wish: Option<SnapshotWish>,
+    /// Runs that were begun for this shard in this upgrade.
+    #[serde(default)]
+    pub snapshot_runs: u64,
     /// Where the guard of the way back listens during soak.
     pub guard: Option<GuardPlace>,
     /// What the source could not execute during soak, as far as it was seen.
@@ -170,6 +233,9 @@ pub struct ShardRecord {
     /// Why the last thing failed.
     pub error: Option<String>,
 }
+
+/// Most snapshots kept in mind for one shard beside the last one; the oldest are named in a note and left alone.
+const SNAPSHOTS_MAX: usize = 32;
 
 /// Most notes kept for one shard; the oldest are dropped first.
 pub(super) const NOTES_MAX: usize = 100;
@@ -196,6 +262,9 @@ impl ShardRecord {
             armed: BTreeMap::new(),
             attempt: None,
             snapshot: None,
+            earlier_snapshots: Vec::new(),
+            snapshot_wish: None,
+            snapshot_runs: 0,
             guard: None,
             foreign: None,
             keys_verified: 0,
@@ -206,6 +275,30 @@ impl ShardRecord {
             notes: Vec::new(),
             error: None,
         }
+    }
+
+    /// Puts a new snapshot in the place of the last one, which stays on record until it is released.
+    pub(crate) fn guarded_by(&mut self, snapshot: SnapshotNote) {
+        if let Some(before) = self.snapshot.replace(snapshot) {
+            self.earlier_snapshots.push(before);
+        }
+        if self.earlier_snapshots.len() > SNAPSHOTS_MAX {
+            let forgotten = self.earlier_snapshots.remove(0);
+            self.note(format!(
+                "snapshot {} is left where it is: more than {SNAPSHOTS_MAX} were taken",
+                forgotten.id
+            ));
+        }
+    }
+
+    /// Every snapshot that this upgrade took and has not released, oldest first.
+    pub(crate) fn snapshots(&self) -> impl DoubleEndedIterator<Item = &SnapshotNote> {
+        self.earlier_snapshots.iter().chain(self.snapshot.as_ref())
+    }
+
+    /// The last snapshot of a server.
+    pub(crate) fn snapshot_of(&self, server: &str) -> Option<&SnapshotNote> {
+        self.snapshots().rev().find(|note| note.server == server)
     }
 
     /// Keeps a note for the report, once.

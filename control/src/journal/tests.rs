@@ -6,7 +6,7 @@ use crate::phase::Phase;
 
 fn options() -> Options {
     Options {
-        snapshot: SnapshotChoice::Local,
+        snapshot: SnapshotChoice::Recipe("local".to_owned()),
         cutover: CutoverMode::Auto,
         hold_max_ms: 100,
         soak_s: None,
@@ -183,4 +183,75 @@ async fn a_probe_proves_that_the_journal_can_be_written() {
     let directory = tempfile::tempdir().unwrap();
     let journal = Journal::open(directory.path()).await.unwrap();
     assert!(journal.probe().await.unwrap() > std::time::Duration::ZERO);
+}
+
+/// What the first journals said of a snapshot, of the choice of one, and of the taking of one.
+#[test]
+fn a_journal_of_before_there_were_providers_is_read() {
+    let mut record = serde_json::to_value(shard()).unwrap();
+    let fields = record.as_object_mut().unwrap();
+    for new in ["earlier_snapshots", "snapshot_wish", "snapshot_runs"] {
+        fields.remove(new).unwrap();
+    }
+    let note = serde_json::json!({
+        "id": "p-s1-1-17", "server": "redis://127.0.0.1:6001", "keys": 3, "bytes": 200,
+        "place": "/data/snapshots/p-s1-1-17.rdb", "how": "OverTheWire", "taken_at_ms": 17
+    });
+    fields.insert("snapshot".to_owned(), note);
+    let record: ShardRecord = serde_json::from_value(record).unwrap();
+    let handle = record
+        .snapshot_of("redis://127.0.0.1:6001")
+        .unwrap()
+        .handle();
+    assert_eq!(
+        (handle.id.as_str(), handle.recipe.as_str(), handle.keys),
+        ("p-s1-1-17", "local", Some(3))
+    );
+    let choices = [
+        ("\"local\"", SnapshotChoice::Recipe("local".to_owned())),
+        ("\"none\"", SnapshotChoice::None),
+    ];
+    for (word, choice) in choices {
+        assert_eq!(
+            serde_json::from_str::<SnapshotChoice>(word).unwrap(),
+            choice
+        );
+        assert_eq!(serde_json::to_string(&choice).unwrap(), word);
+    }
+    let effect = r#"{"effect":"take-snapshot","server":"redis://127.0.0.1:6001","label":"p-s1-1"}"#;
+    let effect: crate::effect::Effect = serde_json::from_str(effect).unwrap();
+    assert_eq!(effect.name(), "take-snapshot");
+    let again = serde_json::to_string(&effect).unwrap();
+    assert_eq!(
+        serde_json::from_str::<crate::effect::Effect>(&again).unwrap(),
+        effect
+    );
+}
+
+#[test]
+fn snapshots_stay_on_record_and_the_last_one_of_a_server_is_found() {
+    let of = |id: &str, server: &str| {
+        SnapshotNote::new(crate::snapshot::SnapshotHandle {
+            id: id.to_owned(),
+            server: server.to_owned(),
+            ..crate::snapshot::SnapshotHandle::default()
+        })
+    };
+    let mut record = shard();
+    for (id, server) in [("1", "a"), ("2", "a"), ("3", "b")] {
+        record.guarded_by(of(id, server));
+    }
+    assert_eq!(record.snapshot_of("a").unwrap().id, "2");
+    assert_eq!(record.snapshot.as_ref().unwrap().id, "3");
+    assert_eq!(record.snapshots().count(), 3);
+    for id in 0..100 {
+        record.guarded_by(of(&id.to_string(), "b"));
+    }
+    assert!(record.snapshots().count() < 40);
+    assert!(
+        record
+            .notes
+            .iter()
+            .any(|note| note.contains("is left where it is"))
+    );
 }

@@ -6,7 +6,7 @@ mod claims;
 mod facts;
 mod versions;
 
-pub(crate) use blocker::{Blocker, refused};
+pub(crate) use blocker::{Acceptable, Blocker, refused};
 pub(crate) use checks::blockers;
 pub(crate) use claims::{Claim, claimed};
 pub(crate) use facts::{Build, ClientFacts, Product, ServerFacts, ShardFacts};

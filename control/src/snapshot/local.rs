@@ -11,9 +11,11 @@ use understudy_rdb::FileSummary;
 
 use super::copy::copy_save;
 use super::error::SnapshotError;
+use super::logins::Logins;
 use super::protect::{LastSave, Protection};
+use super::provider::SnapshotWish;
 use super::record::{How, SnapshotRecord};
-use super::store::{Partial, read_back, records, sweep};
+use super::store::{Partial, read_back, records, sweep, write_atomically};
 use super::wire::{Moment, Transfer};
 use crate::verify::info;
 
@@ -27,6 +29,8 @@ const IDLE: Duration = Duration::from_secs(60);
 pub struct LocalSnapshots {
     directory: PathBuf,
     idle: Duration,
+    /// Without it, addresses are taken as they are.
+    logins: Option<Logins>,
 }
 
 /// What we know about the server before we ask for its data.
@@ -51,7 +55,36 @@ impl LocalSnapshots {
         Ok(Self {
             directory,
             idle: IDLE,
+            logins: None,
         })
+    }
+
+    /// The same, with the logins for servers that an upgrade names without a password.
+    #[must_use]
+    pub fn with_logins(self, logins: Logins) -> Self {
+        Self {
+            logins: Some(logins),
+            ..self
+        }
+    }
+
+    /// How the server of a wish is dialed.
+    pub(super) fn reach(&self, wish: &SnapshotWish) -> Result<(BackendUrl, Endpoint), String> {
+        let (pool, shard, url) = (&wish.pool, &wish.shard, &wish.server);
+        if let Some(logins) = &self.logins {
+            let server = logins.server(pool, shard, url)?;
+            return Ok((server, logins.endpoint(pool, shard, url)?));
+        }
+        let server: BackendUrl = url.parse().map_err(|error| format!("{url}: {error}"))?;
+        let endpoint = Endpoint::from(&server).with_db(0);
+        Ok((server, endpoint))
+    }
+
+    /// Whether a file can be made where snapshots are kept.
+    pub(super) fn is_writable(&self) -> Result<(), SnapshotError> {
+        let path = self.directory.join(".writable");
+        let written = write_atomically(&path, b"").and_then(|()| fs::remove_file(&path));
+        written.map_err(|cause| SnapshotError::Write { path, cause })
     }
 
     /// Longest silence of a server that saves or sends. Default: 60 s.
@@ -70,15 +103,27 @@ impl LocalSnapshots {
         label: &str,
         cancel: impl Future<Output = ()> + Send,
     ) -> Result<SnapshotRecord, SnapshotError> {
-        let (mut asking, known) = self.know(server).await?;
+        let endpoint = Endpoint::from(server).with_db(0);
+        self.take_from(server, &endpoint, label, cancel).await
+    }
+
+    /// As [`LocalSnapshots::take`], of a server that is dialed in a way of its own.
+    pub(super) async fn take_from(
+        &self,
+        server: &BackendUrl,
+        endpoint: &Endpoint,
+        label: &str,
+        cancel: impl Future<Output = ()> + Send,
+    ) -> Result<SnapshotRecord, SnapshotError> {
+        let (mut asking, known) = self.know(server, endpoint).await?;
         let protection = Protection::lift(&mut asking, &known.server, &self.directory).await?;
         let taken = tokio::select! {
-            taken = self.take_protected(server, label, &known, &mut asking) => taken,
+            taken = self.take_protected((server, endpoint), label, &known, &mut asking) => taken,
             () = cancel => Err(SnapshotError::Cancelled),
         };
         // A question that was dropped half way has used up its connection.
         if !asking.is_usable() {
-            asking = connect(server, &known.server).await?;
+            asking = connect(endpoint, &known.server).await?;
         }
         let last_save = protection.restore(&mut asking).await;
         match (taken, last_save) {
@@ -145,9 +190,13 @@ impl LocalSnapshots {
         Ok(())
     }
 
-    async fn know(&self, server: &BackendUrl) -> Result<(Client, Known), SnapshotError> {
+    async fn know(
+        &self,
+        server: &BackendUrl,
+        endpoint: &Endpoint,
+    ) -> Result<(Client, Known), SnapshotError> {
         let address = server.address();
-        let mut asking = connect(server, &address).await?;
+        let mut asking = connect(endpoint, &address).await?;
         let ask = |cause| SnapshotError::Ask {
             server: address.clone(),
             what: "INFO",
@@ -185,7 +234,7 @@ impl LocalSnapshots {
 
     async fn take_protected(
         &self,
-        server: &BackendUrl,
+        (server, endpoint): (&BackendUrl, &Endpoint),
         label: &str,
         known: &Known,
         asking: &mut Client,
@@ -194,7 +243,7 @@ impl LocalSnapshots {
         let id = format!("{}-{taken_at_unix_ms}", file_name(label));
         let mut partial = Partial::create(&self.directory, &id).await?;
         let (whole, replid, offset, how) =
-            match self.over_the_wire(server, known, &mut partial).await {
+            match self.over_the_wire(endpoint, known, &mut partial).await {
                 Ok(Moment { replid, offset }) => (
                     partial.finish(&known.server).await?,
                     replid,
@@ -234,11 +283,11 @@ impl LocalSnapshots {
 
     async fn over_the_wire(
         &self,
-        server: &BackendUrl,
+        endpoint: &Endpoint,
         known: &Known,
         into: &mut Partial,
     ) -> Result<Moment, SnapshotError> {
-        let client = connect(server, &known.server).await?;
+        let client = connect(endpoint, &known.server).await?;
         let (transfer, moment) = Transfer::begin(
             client,
             &known.server,
@@ -251,16 +300,13 @@ impl LocalSnapshots {
     }
 }
 
-async fn connect(server: &BackendUrl, name: &str) -> Result<Client, SnapshotError> {
-    let endpoint = Endpoint::from(server).with_db(0);
+async fn connect(endpoint: &Endpoint, name: &str) -> Result<Client, SnapshotError> {
     let ask = |cause: ClientError| SnapshotError::Ask {
         server: name.to_owned(),
         what: "a connection",
         cause,
     };
-    let mut client = Client::connect(&endpoint, CALL_TIMEOUT)
-        .await
-        .map_err(ask)?;
+    let mut client = Client::connect(endpoint, CALL_TIMEOUT).await.map_err(ask)?;
     client.set_timeout(CALL_TIMEOUT);
     Ok(client)
 }

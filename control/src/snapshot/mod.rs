@@ -18,10 +18,13 @@
 mod copy;
 mod error;
 mod local;
+mod local_provider;
 mod logins;
 mod protect;
 mod provider;
+mod providers;
 mod record;
+mod restore;
 mod run;
 mod store;
 mod wire;
@@ -34,6 +37,7 @@ pub use provider::{
     ProviderErrorKind, Release, RestoreTo, SnapshotHandle, SnapshotProvider, SnapshotWish,
     Verified,
 };
+pub(crate) use providers::Providers;
 pub use record::{How, SnapshotRecord};
 pub use run::run_name;
 

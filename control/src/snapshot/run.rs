@@ -54,7 +54,7 @@ mod tests {
     fn a_run_has_a_name_that_a_label_takes() {
         assert_eq!(
             run_name("sessions", "s1", 3, 1, 1_795_347_327_461),
-            "us-sessions-s1-3-1-mws3a6v9"
+            "us-sessions-s1-3-1-mwrrfzs5"
         );
         let long = "a-very-long-name-of-a-pool-that-somebody-chose-on-a-monday";
         for (pool, shard) in [(long, "s1"), ("Sessions", "s_1"), ("é", "ü"), ("-", "-")] {

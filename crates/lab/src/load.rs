@@ -39,6 +39,9 @@ pub struct LoadOptions {
     pub scripts: bool,
     /// MSET, MGET, DEL, UNLINK and EXISTS over keys of several groups, which a proxy must split. Default: yes.
     pub joined: bool,
+    /// DEL, UNLINK, LPOP and SREM, which take away what an earlier write left, also one made once too often. Without
+    /// them a list or text that is full is only read. Default: yes.
+    pub removals: bool,
     /// Counters that all connections add to, beside lists that all push to; 0 for neither. Default: 4.
     pub shared: usize,
     /// Every how many connections one speaks RESP3; 0 for none. Default: 4.
@@ -64,6 +67,7 @@ impl Default for LoadOptions {
             transactions: true,
             scripts: true,
             joined: true,
+            removals: true,
             shared: 4,
             resp3_every: 4,
             value_bytes_max: 1_024,
@@ -91,6 +95,7 @@ impl Load {
             transactions: options.transactions,
             scripts: options.scripts,
             joined: options.joined,
+            removals: options.removals,
             shared: options.shared,
             value_bytes_max: options.value_bytes_max,
         };

@@ -23,6 +23,7 @@ pub(crate) struct Mix {
     pub(crate) transactions: bool,
     pub(crate) scripts: bool,
     pub(crate) joined: bool,
+    pub(crate) removals: bool,
     pub(crate) shared: usize,
     pub(crate) value_bytes_max: usize,
 }
@@ -104,9 +105,13 @@ impl Planner {
             _ => false,
         };
         let op = match self.random.below(40) {
+            _ if too_long && !self.mix.removals => match kind {
+                Kind::List => Op::Length,
+                _ => Op::Strlen,
+            },
             _ if too_long => Op::Delete,
-            0 => Op::Delete,
-            1 => Op::Unlink,
+            0 if self.mix.removals => Op::Delete,
+            1 if self.mix.removals => Op::Unlink,
             2 => Op::Exists,
             3 => Op::ExpireIn {
                 seconds: (EXPIRE_FROM_S + self.random.below(EXPIRE_FROM_S)) as u64,
@@ -130,14 +135,15 @@ impl Planner {
             Kind::Number => Op::Add(1 + self.random.below(1_000) as i64),
             Kind::Log if choice == 0 => Op::Strlen,
             Kind::Log => Op::Append([self.token(), b";".to_vec()].concat()),
-            Kind::List if choice == 0 => [Op::Pop, Op::Length][self.random.below(2)].clone(),
+            Kind::List if choice == 0 && self.mix.removals && self.random.once_in(2) => Op::Pop,
+            Kind::List if choice == 0 => Op::Length,
             Kind::List if choice == 1 => Op::Push(vec![self.token(), self.token()]),
             Kind::List => Op::Push(vec![self.token()]),
             Kind::Hash if choice == 0 => Op::FieldGet(self.field("f")),
             Kind::Hash if choice == 1 => Op::FieldAdd(self.field("n"), 1),
             Kind::Hash => Op::FieldSet(self.field("f"), self.value()),
             Kind::Set if choice == 0 => Op::IsMember(self.field("m")),
-            Kind::Set if choice == 1 => Op::MemberRemove(self.field("m")),
+            Kind::Set if choice == 1 && self.mix.removals => Op::MemberRemove(self.field("m")),
             Kind::Set => Op::MemberAdd(self.field("m")),
             Kind::Sorted if choice == 0 => Op::Rank(self.field("m")),
             Kind::Sorted => Op::Score(self.field("m"), self.random.below(100) as i64),
@@ -188,7 +194,11 @@ impl Planner {
             .map(|step| (first + step) % book.groups())
             .collect();
         let shape = [Shape::Mset, Shape::Mget, Shape::Sum][self.random.below(3)];
-        let sum = [Op::Delete, Op::Unlink, Op::Exists, Op::Exists][self.random.below(4)].clone();
+        let sum = match self.random.below(4) {
+            0 if self.mix.removals => Op::Delete,
+            1 if self.mix.removals => Op::Unlink,
+            _ => Op::Exists,
+        };
         let parts = groups.into_iter().map(|group| {
             let op = match shape {
                 Shape::Mset => Op::Set(self.value()),

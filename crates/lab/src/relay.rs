@@ -138,9 +138,9 @@ impl Relay {
         self.shared.budget.store(i64::from(bytes), Ordering::SeqCst);
     }
 
-    /// Sends the next command of this name twice and hides the second reply.
-    pub fn double_next(&self, command: &str) {
-        self.shared.mischief.double_next(command);
+    /// Sends the next command of this name whose key contains this text twice, and hides the second reply.
+    pub fn double_next(&self, command: &str, key_part: &str) {
+        self.shared.mischief.double_next(command, key_part);
     }
 
     /// Swaps the next two neighbouring replies of one connection that differ.

@@ -96,7 +96,7 @@ async fn a_byte_budget_cuts_in_the_middle_of_a_command() {
 #[tokio::test]
 async fn a_doubled_command_answers_once() {
     let (server, relay, mut wire) = scene(RelayMode::Frames).await;
-    relay.double_next("incr");
+    relay.double_next("incr", "");
     assert_eq!(wire.call(&["INCR", "n"]).await.unwrap(), Reply::Integer(1));
     assert_eq!(wire.call(&["PING"]).await.unwrap(), pong());
     assert_eq!(server.call(&["GET", "n"]).await.unwrap(), Reply::bulk("2"));

@@ -17,10 +17,10 @@ use understudy_net::{AdminHandler, AdminRequest, Value};
 
 use crate::gate::{Attempt, VerbError};
 use crate::proxy::Inner;
-use crate::worker::GateStatus;
+use crate::worker::{GateError, GateStatus};
 
 /// The verbs: how each is written, and what it does. Also what is called for a wrong number of arguments.
-const VERBS: [(&str, &str); 15] = [
+const VERBS: [(&str, &str); 16] = [
     (
         "POOLS [JSON]",
         "Pools, their shards, and where each gate stands",
@@ -40,6 +40,10 @@ const VERBS: [(&str, &str); 15] = [
         "Reads the configuration again; no connection is dropped",
     ),
     ("GATE pool shard", "Where a gate stands"),
+    (
+        "ARM pool shard epoch term",
+        "From now on the shard is served only while control answers",
+    ),
     (
         "HOLD pool shard epoch term lease-ms",
         "Stops admission and waits until nothing is in flight",
@@ -124,6 +128,20 @@ impl Commands {
             ("INSTANCE", []) => Ok(Value::text(inner.known.instance.clone())),
             ("RELOAD", []) => Ok(reload(inner).await),
             ("GATE", [pool, shard]) => self.gate(text(pool)?, text(shard)?).await,
+            ("ARM", attempt) if attempt.len() == 4 => {
+                let attempt = parse(attempt)?;
+                let member = inner.membership.as_ref();
+                let member = member.ok_or(VerbError::NotRegistered)?;
+                let left = member.believed().ok_or_else(|| GateError::NoLease {
+                    shard: attempt.shard.clone(),
+                });
+                let armed = inner
+                    .gates
+                    .arm(&attempt, left.map_err(VerbError::from)?)
+                    .await?;
+                member.mark(&attempt.pool, &attempt.shard);
+                Ok(stands(&armed, []))
+            }
             ("HOLD", [attempt @ .., lease]) if attempt.len() == 4 => {
                 let (attempt, lease) = (parse(attempt)?, number(lease, "lease-ms")?);
                 let held = inner
@@ -138,10 +156,11 @@ impl Commands {
             }
             ("SWITCH", [attempt @ .., next, url]) if attempt.len() == 4 => {
                 let (attempt, next) = (parse(attempt)?, number(next, "next-epoch")?);
-                Ok(stands(
-                    &inner.gates.switch(&attempt, next, text(url)?).await?,
-                    [],
-                ))
+                let switched = inner.gates.switch(&attempt, next, text(url)?).await?;
+                if let Some(member) = &inner.membership {
+                    member.moved();
+                }
+                Ok(stands(&switched, []))
             }
             ("RELEASE", attempt) if attempt.len() == 4 => {
                 Ok(stands(&inner.gates.release(&parse(attempt)?).await?, []))

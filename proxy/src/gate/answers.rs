@@ -61,9 +61,10 @@ fn merge(whole: Option<GateStatus>, one: GateStatus) -> GateStatus {
 fn rank(state: GatePosition) -> u8 {
     match state {
         GatePosition::Open => 0,
-        GatePosition::Held => 1,
-        GatePosition::Prepared => 2,
-        GatePosition::Switched => 3,
+        GatePosition::Lapsed => 1,
+        GatePosition::Held => 2,
+        GatePosition::Prepared => 3,
+        GatePosition::Switched => 4,
     }
 }
 

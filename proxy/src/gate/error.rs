@@ -20,6 +20,8 @@ pub(crate) enum VerbError {
     Silent { verb: &'static str, silent: Silent },
     #[error("ERR the route was not written and nothing changed: {0}")]
     NotWritten(String),
+    #[error("NOLEASE this proxy does not register with control: its config has no control.address")]
+    NotRegistered,
     #[error("ERR {0}")]
     BadUrl(String),
     #[error("ERR worker {worker} answered something else than was asked")]
@@ -39,11 +41,13 @@ impl VerbError {
                 GateError::StaleTerm { .. }
                 | GateError::WrongEpoch { .. }
                 | GateError::Busy { .. }
+                | GateError::NoLease { .. }
                 | GateError::NoShard,
             )
             | VerbError::NoPool(_)
             | VerbError::NoShard { .. }
             | VerbError::Silent { .. }
+            | VerbError::NotRegistered
             | VerbError::BadUrl(_) => true,
         }
     }

@@ -1,6 +1,7 @@
 //! The gate's verbs over all workers of this proxy: order everybody, answer once. docs/gate.md is the contract.
 //!
 //! ```text
+//!  ARM      post to all: the shard is served only while control answers this proxy's registrations.
 //!  HOLD     post to all; all drained: yes. One is not: RELEASE to all, and NOTHELD names it.
 //!  PREPARE  post to all; all prepared: write the overlay; then yes. Otherwise RELEASE to all.
 //!  SWITCH   all prepared?  write the overlay; post to all; all switched: yes. Repeat it when one was silent.
@@ -28,7 +29,7 @@ use crate::orders::{ANSWER_MAX, Asked, Crew};
 use crate::overlay::{Entry, Overlay, Standing};
 use crate::shared::Known;
 use crate::table;
-use crate::worker::{Ack, GateError, GatePosition, GateStatus, Order};
+use crate::worker::{Ack, GateError, GatePosition, GateStatus, Lease, Order};
 
 /// How much longer than its lease a HOLD waits for a worker to say how it went. Default: 50 ms.
 const LEASE_GRACE: Duration = Duration::from_millis(50);
@@ -68,6 +69,38 @@ impl Gates {
     /// Waits until no verb is under way and keeps others out.
     pub(crate) async fn turn(&self) -> Turn<'_> {
         self.terms.lock().await
+    }
+
+    /// From now on the shard is served only while control answers: `left` is how long what it last said may be believed.
+    pub(crate) async fn arm(
+        &self,
+        attempt: &Attempt,
+        left: Duration,
+    ) -> Result<GateStatus, VerbError> {
+        let mut turn = self.turn().await;
+        let (pool, shard) = self.admit(&mut turn, attempt)?;
+        // No epoch: an order may be read late, so it neither opens a gate nor says what holds.
+        let asked = self.crew.post(&Order::Lease {
+            pool,
+            shard,
+            epoch: None,
+            term: attempt.term,
+            lease: Lease::Armed,
+            left,
+        });
+        let status = self.all(asked, ANSWER_MAX, |_| true).await;
+        let status = status.map_err(|failed| failed.for_repeating("ARM"))?;
+        let shard = || attempt.shard.clone();
+        match status.state {
+            GatePosition::Lapsed => Err(GateError::NoLease { shard: shard() }.into()),
+            _ if status.epoch != attempt.epoch => Err(GateError::WrongEpoch {
+                shard: shard(),
+                is: status.epoch,
+                given: attempt.epoch,
+            }
+            .into()),
+            _ => Ok(status),
+        }
     }
 
     /// Stops admission and waits until nothing is in flight.

@@ -93,7 +93,8 @@ impl Gates {
                 term: found.term,
             });
         }
-        if found.state != GatePosition::Prepared {
+        let drained = found.state == GatePosition::Lapsed && found.in_flight == 0;
+        if found.state != GatePosition::Prepared && !drained {
             let why = "SWITCH needs a gate that is prepared";
             return Err(GateError::NotHeld {
                 worker: 0,

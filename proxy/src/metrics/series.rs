@@ -13,7 +13,7 @@ type Counted = fn(&ShardCounters) -> u64;
 type OfShard = (&'static str, &'static str, Counted);
 
 /// Counters without labels, summed over the workers.
-const WHOLE: [Whole; 19] = [
+const WHOLE: [Whole; 22] = [
     (
         "understudy_sessions_opened_total",
         "Client sessions opened.",
@@ -123,7 +123,7 @@ const WHOLE: [Whole; 19] = [
 ];
 
 /// Counters with the labels pool and shard, summed over the workers.
-const COUNTED: [OfShard; 4] = [
+const COUNTED: [OfShard; 5] = [
     (
         "understudy_shard_commands_total",
         "Commands sent to the shard's backends.",
@@ -143,6 +143,11 @@ const COUNTED: [OfShard; 4] = [
         "understudy_commands_not_executed_total",
         "Commands that a prepared gate kept too long.",
         |it| it.not_executed,
+    ),
+    (
+        "understudy_leases_lapsed_total",
+        "Times that a shard stopped serving until control answered, by each worker.",
+        |it| it.leases_lapsed,
     ),
 ];
 

@@ -20,6 +20,9 @@ pub enum StartError {
         #[source]
         cause: std::io::Error,
     },
+    /// The name under which control knows this proxy cannot be read or kept.
+    #[error("read or make data_dir/proxy-id: {0}")]
+    Identity(#[source] std::io::Error),
     /// The routes of earlier upgrades cannot be read.
     #[error(transparent)]
     Overlay(#[from] OverlayError),

@@ -12,6 +12,7 @@ use super::{ConfigSource, ReloadError};
 use crate::acceptor;
 use crate::backends::HealthState;
 use crate::gate::Gates;
+use crate::membership::Membership;
 use crate::metrics::Metrics;
 use crate::orders::{ANSWER_MAX, Crew};
 use crate::overlay::Overlay;
@@ -29,6 +30,8 @@ pub(crate) struct Inner {
     pub(crate) stats: Stats,
     pub(crate) metrics: Metrics,
     pub(crate) started: Instant,
+    /// Where `control.address` is set, and this proxy is a process of its own.
+    pub(crate) membership: Option<Membership>,
     pub(super) source: ConfigSource,
     pub(super) listeners: Mutex<Listeners>,
 }

@@ -24,6 +24,7 @@ use self::inner::{bind, warn_of_disagreements};
 use crate::admin::Commands;
 use crate::backends::Backends;
 use crate::gate::Gates;
+use crate::membership::{Membership, identity_of};
 use crate::metrics::Metrics;
 use crate::orders::Crew;
 use crate::overlay::Overlay;
@@ -43,10 +44,19 @@ pub enum ConfigSource {
     Fixed,
 }
 
+/// Whether control is in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    BesideControl,
+    Alone,
+}
+
 /// A running proxy. Dropped without [`Proxy::stop`], it closes everything at once.
 pub struct Proxy {
     inner: Arc<Inner>,
     threads: Vec<JoinHandle<()>>,
+    /// Registers with control, until the last session has ended.
+    registering: Option<tokio::task::JoinHandle<()>>,
     /// Probes, samples and HTTP; aborted on drop.
     _tasks: JoinSet<()>,
     http: Option<ListenAddress>,
@@ -57,6 +67,23 @@ impl Proxy {
     ///
     /// Must be called within a tokio runtime, which runs everything but the workers.
     pub async fn start(config: Arc<Config>, source: ConfigSource) -> Result<Proxy, StartError> {
+        Proxy::begin(config, source, Place::BesideControl).await
+    }
+
+    /// As [`Proxy::start`], for a process of its own: registers with control where `control.address` says that there is
+    /// one, for the first time before a client is accepted.
+    pub async fn start_alone(
+        config: Arc<Config>,
+        source: ConfigSource,
+    ) -> Result<Proxy, StartError> {
+        Proxy::begin(config, source, Place::Alone).await
+    }
+
+    async fn begin(
+        config: Arc<Config>,
+        source: ConfigSource,
+        place: Place,
+    ) -> Result<Proxy, StartError> {
         std::fs::create_dir_all(&config.data_dir).map_err(|cause| StartError::DataDir {
             path: config.data_dir.clone(),
             cause,
@@ -64,6 +91,13 @@ impl Proxy {
         let overlay = Overlay::load(&config.data_dir)?;
         warn_of_disagreements(&config, &overlay, &source);
         let instance = new_instance();
+        let membership = match place {
+            Place::Alone if config.control.address.is_some() => {
+                let id = identity_of(&config.data_dir).map_err(StartError::Identity)?;
+                Membership::of(&config, id)
+            }
+            Place::Alone | Place::BesideControl => None,
+        };
         let workers = u16::try_from(config.workers.get()).unwrap_or(u16::MAX);
         let known = Arc::new(Shared {
             workers,
@@ -98,9 +132,13 @@ impl Proxy {
             started: Instant::now(),
             listeners: Mutex::default(),
             source,
+            membership,
             known,
             crew,
         });
+        if let Some(membership) = &inner.membership {
+            membership.begin(&inner).await;
+        }
         for (pool, listener) in bound {
             inner.accept(&pool, listener);
         }
@@ -108,6 +146,14 @@ impl Proxy {
         tasks.spawn(watch::run(Arc::clone(&inner.known)));
         let sampled = Arc::clone(&inner);
         tasks.spawn(async move { sampled.stats.run(&sampled.crew).await });
+        let registering = inner.membership.is_some().then(|| {
+            let inner = Arc::clone(&inner);
+            tokio::spawn(async move {
+                if let Some(membership) = &inner.membership {
+                    membership.run(&inner).await;
+                }
+            })
+        });
         let http_address = http.as_ref().map(Listener::local_address);
         if let Some(listener) = http {
             tasks.spawn(http::serve(
@@ -118,6 +164,7 @@ impl Proxy {
         Ok(Proxy {
             inner,
             threads,
+            registering,
             _tasks: tasks,
             http: http_address,
         })
@@ -178,6 +225,13 @@ impl Proxy {
                 tracing::error!("a worker thread ended by a panic");
             }
         }
+        if let (Some(membership), Some(registering)) =
+            (&self.inner.membership, self.registering.take())
+        {
+            membership.end();
+            let _ended = registering.await;
+            membership.leave(&self.inner).await;
+        }
     }
 
     /// Runs this on a worker's thread: how tests freeze a worker or make it panic.
@@ -192,5 +246,8 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.inner.listeners().tasks.abort_all();
+        if let Some(registering) = &self.registering {
+            registering.abort();
+        }
     }
 }

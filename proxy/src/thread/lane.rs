@@ -94,6 +94,7 @@ async fn converse(shell: &Rc<Shell>, lane: &Rc<Lane>) -> String {
                 shell.settle();
             }
             Event::Readable => {
+                shell.end_leases(shell.now());
                 let mut scratch = shell.scratch.borrow_mut();
                 match lane.wire.read(&mut scratch) {
                     Ok(None) => continue,

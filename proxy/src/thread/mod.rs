@@ -180,8 +180,7 @@ async fn ticker(shell: Rc<Shell>) {
             () = sleep_until(shell.instant(deadline)) => {}
         }
         let now = shell.now().max(deadline);
-        shell.core.borrow_mut().tick(now);
-        shell.settle();
+        shell.tick(now);
     }
 }
 

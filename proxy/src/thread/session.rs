@@ -87,8 +87,9 @@ async fn converse(shell: &Rc<Shell>, session: &Session) {
 
 /// Hands what the client sent to the core. False when the connection is gone.
 fn read(shell: &Rc<Shell>, session: &Session) -> bool {
-    let mut scratch = shell.scratch.borrow_mut();
     let now = shell.now();
+    shell.end_leases(now);
+    let mut scratch = shell.scratch.borrow_mut();
     let mut long = false;
     match session.wire.read(&mut scratch) {
         Ok(None) => return true,

@@ -28,6 +28,9 @@ use crate::worker::{Ack, CloseReason, Dirty, LaneId, Order, SessionId, Tick, Wor
 /// Bytes read from a socket at once.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
+/// No lease ends.
+const NEVER: Tick = Tick(u64::MAX);
+
 /// One client's connection.
 pub(super) struct Session {
     pub(super) id: SessionId,
@@ -62,6 +65,9 @@ pub(super) struct Shell {
     pub(super) drained: Signal,
     /// The deadline that the ticker waits for.
     pub(super) armed: Cell<Option<Tick>>,
+    /// When a shard stops serving unless control answers before. A process that stood still must not serve first and look
+    /// at its clock then.
+    lease_end: Cell<Tick>,
     unwritten: RefCell<Vec<Rc<Lane>>>,
     dirty: RefCell<Dirty>,
     answers: RefCell<HashMap<u64, oneshot::Sender<Ack>>>,
@@ -87,6 +93,7 @@ impl Shell {
             panicked: Signal::default(),
             drained: Signal::default(),
             armed: Cell::new(None),
+            lease_end: Cell::new(NEVER),
             unwritten: RefCell::default(),
             dirty: RefCell::default(),
             answers: RefCell::default(),
@@ -123,7 +130,28 @@ impl Shell {
             *self.routes.borrow_mut() = Arc::clone(routes);
         }
         self.core.borrow_mut().order(ticket, order, self.now());
+        self.watch_leases();
         self.settle();
+    }
+
+    /// Orders and time move leases.
+    fn watch_leases(&self) {
+        let end = self.core.borrow().lease_end();
+        self.lease_end.set(end.unwrap_or(NEVER));
+    }
+
+    /// Time has passed: the core does what that brings.
+    pub(super) fn tick(self: &Rc<Shell>, now: Tick) {
+        self.core.borrow_mut().tick(now);
+        self.watch_leases();
+        self.settle();
+    }
+
+    /// Before anything that came by now is looked at: a lease that has ended is over.
+    pub(super) fn end_leases(self: &Rc<Shell>, now: Tick) {
+        if now >= self.lease_end.get() {
+            self.tick(now);
+        }
     }
 
     /// Does what the core has left to do. Replies are written now; lanes wait for the flusher.

@@ -206,6 +206,8 @@ pub struct ShardCounters {
     pub holds: u64,
     /// Holds that ended because the lease did.
     pub holds_lapsed: u64,
+    /// Times that this shard stopped serving because control did not answer, or said so, while an upgrade was armed.
+    pub leases_lapsed: u64,
     /// Holds that ended because too many sessions waited.
     pub holds_over_sessions: u64,
     /// Holds that ended because too many bytes waited.

@@ -56,9 +56,9 @@ impl Worker {
                 Ok(())
             };
         }
-        let mut tail = ReplyTail::new();
+        let (mut tail, limits) = (ReplyTail::new(), self.reply_limits());
         let begun = tail
-            .feed(input, &reply_limits())
+            .feed(input, &limits)
             .is_ok_and(|fed| !fed.over && fed.taken == input.len());
         debug_assert!(begun, "a tail and a scanner say the same");
         scanner.reset();
@@ -77,6 +77,7 @@ impl Worker {
 
     /// The next bytes of a reply that is given in pieces.
     pub(super) fn pass_on(&mut self, id: LaneId, bytes: &[u8], now: Tick) {
+        let limits = self.reply_limits();
         let Some(lane) = self.lanes.find_mut(id.index, id.generation) else {
             return;
         };
@@ -86,7 +87,7 @@ impl Worker {
         let Some(mut passing) = lane.passing.take() else {
             return;
         };
-        let fed = match passing.tail.feed(bytes, &reply_limits()) {
+        let fed = match passing.tail.feed(bytes, &limits) {
             Ok(fed) => fed,
             Err(error) => {
                 lane.passing = Some(passing);
@@ -389,12 +390,13 @@ impl Worker {
             self.cut_session(entry.session, CloseReason::BackendProtocol);
         }
     }
-}
 
-/// Bounds of replies. Of the whole there is none here: what is given in pieces may be as large as it likes.
-pub(super) fn reply_limits() -> ScanLimits {
-    ScanLimits {
-        frame_max: u64::MAX,
-        ..ScanLimits::default()
+    /// Bounds of replies. Of the whole there is none here: what is given in pieces may be as large as it likes.
+    pub(super) fn reply_limits(&self) -> ScanLimits {
+        ScanLimits {
+            frame_max: u64::MAX,
+            depth_max: self.settings.scan.depth_max,
+            ..ScanLimits::default()
+        }
     }
 }

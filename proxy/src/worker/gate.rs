@@ -2,11 +2,14 @@
 //!
 //! Held is a lease: `tick` ends it. Prepared and switched are not: after `prepared_max` they only stop making commands
 //! wait (`expired`), they never open by themselves. No path leads from prepared or switched to open but RELEASE.
+//!
+//! While an upgrade is armed, the proxy itself has a lease from control. When that ends, an open gate lapses, and no gate
+//! opens: an order that was sent long ago may be read late, so only control's answer to a question of ours says go.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::ids::{SessionId, Tick};
-use super::order::{GateError, GatePosition};
+use super::order::{GateError, GatePosition, Lease};
 
 /// An order to a gate, without its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +57,33 @@ pub(super) struct Gate {
     pub(super) room: BTreeMap<u64, SessionId>,
     drained: bool,
     held_since: Tick,
+    /// The end of a hold, or of the patience behind a closed gate.
     deadline: Option<Tick>,
+    /// While an upgrade is armed.
+    leased: Option<Leased>,
+    /// The epoch that control last said holds; below it nobody is served.
+    floor: u64,
+    /// When `tick` has something to do: the earlier of `deadline` and the end of a lease that counts.
+    due: Option<Tick>,
+}
+
+/// What control last granted while an upgrade is armed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Leased {
+    /// The attempt that armed it.
+    term: u64,
+    /// Until when we may serve by what control said.
+    until: Tick,
+    /// The attempt does not count on this proxy: it serves nobody until that has ended.
+    waits: bool,
+}
+
+/// What became of a gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turned {
+    Nothing,
+    Opened,
+    Lapsed,
 }
 
 impl Gate {
@@ -76,6 +105,9 @@ impl Gate {
             drained: false,
             held_since: Tick(0),
             deadline: None,
+            leased: None,
+            floor: 0,
+            due: None,
         }
     }
 
@@ -84,8 +116,21 @@ impl Gate {
     }
 
     /// When `tick` has something to do.
-    pub(super) fn deadline(&self) -> Option<Tick> {
-        self.deadline
+    pub(super) fn due(&self) -> Option<Tick> {
+        self.due
+    }
+
+    /// When it stops serving unless control answers before.
+    pub(super) fn lease_end(&self) -> Option<Tick> {
+        let counts = matches!(self.position, GatePosition::Open | GatePosition::Held);
+        self.leased.filter(|_| counts).map(|leased| leased.until)
+    }
+
+    fn set_due(&mut self) {
+        self.due = match (self.deadline, self.lease_end()) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
     }
 
     /// HOLD. On `Later` the caller adds its ticket to `waiting`.
@@ -101,6 +146,7 @@ impl Gate {
         match self.position {
             GatePosition::Prepared | GatePosition::Switched if newer => Err(self.busy(who)),
             GatePosition::Prepared | GatePosition::Switched => Ok(HoldAnswer::Now),
+            GatePosition::Lapsed => Err(no_lease(who)),
             GatePosition::Held if !newer => Ok(if self.drained {
                 HoldAnswer::Now
             } else {
@@ -119,6 +165,7 @@ impl Gate {
                 self.longest_gap_us = 0;
                 self.waited_us = 0;
                 self.drained = self.in_flight == 0;
+                self.set_due();
                 Ok(if self.drained {
                     HoldAnswer::Now
                 } else {
@@ -140,7 +187,8 @@ impl Gate {
             GatePosition::Open
             | GatePosition::Held
             | GatePosition::Prepared
-            | GatePosition::Switched => self.check(attempt, who)?,
+            | GatePosition::Switched
+            | GatePosition::Lapsed => self.check(attempt, who)?,
         }
         match self.position {
             GatePosition::Prepared if attempt.term == self.term => Ok(()),
@@ -148,6 +196,7 @@ impl Gate {
                 debug_assert_eq!(self.in_flight, 0, "a drained gate admitted something");
                 self.position = GatePosition::Prepared;
                 self.deadline = Some(until);
+                self.set_due();
                 Ok(())
             }
             GatePosition::Held if attempt.term == self.term => {
@@ -157,6 +206,7 @@ impl Gate {
             GatePosition::Open | GatePosition::Held => {
                 Err(self.not_held(who, "no hold of this term"))
             }
+            GatePosition::Lapsed => Err(no_lease(who)),
         }
     }
 
@@ -193,7 +243,15 @@ impl Gate {
                 Ok(true)
             }
             GatePosition::Prepared | GatePosition::Switched => Err(self.busy(who)),
-            GatePosition::Open | GatePosition::Held => {
+            // It serves nobody, as a prepared one: it goes along to where the shard is.
+            GatePosition::Lapsed if self.in_flight == 0 => {
+                self.position = GatePosition::Switched;
+                self.term = attempt.term;
+                self.epoch = next_epoch;
+                url.clone_into(&mut self.url);
+                Ok(true)
+            }
+            GatePosition::Open | GatePosition::Held | GatePosition::Lapsed => {
                 Err(self.not_held(who, "it is not prepared for this term"))
             }
         }
@@ -211,16 +269,117 @@ impl Gate {
             GatePosition::Prepared | GatePosition::Switched if attempt.term != self.term => {
                 Err(self.busy(who))
             }
-            GatePosition::Open => {
+            GatePosition::Open
+            | GatePosition::Held
+            | GatePosition::Prepared
+            | GatePosition::Switched
+            | GatePosition::Lapsed => {
                 self.term = attempt.term;
-                Ok(false)
-            }
-            GatePosition::Held | GatePosition::Prepared | GatePosition::Switched => {
-                self.term = attempt.term;
-                self.open(now);
-                Ok(true)
+                if !self.may_open(now) {
+                    return Err(self.stay_closed(who));
+                }
+                // The attempt that armed it has ended.
+                self.leased = self.leased.filter(|leased| leased.term > attempt.term);
+                if self.leased.is_some_and(|leased| leased.waits) {
+                    return Err(self.stay_closed(who));
+                }
+                let opens = !self.is_open();
+                if opens {
+                    self.open(now);
+                }
+                self.set_due();
+                Ok(opens)
             }
         }
+    }
+
+    /// Whether an order to open can be believed: it was not sent before an answer of control that we have.
+    fn may_open(&self, now: Tick) -> bool {
+        self.epoch >= self.floor && self.leased.is_none_or(|leased| leased.until > now)
+    }
+
+    /// RELEASE came, and control has not been heard for a lease: nobody is served before it was. What is open or held is for
+    /// `tick`.
+    fn stay_closed(&mut self, who: &Who<'_>) -> GateError {
+        if matches!(
+            self.position,
+            GatePosition::Prepared | GatePosition::Switched
+        ) {
+            self.position = GatePosition::Lapsed;
+            self.set_due();
+        }
+        no_lease(who)
+    }
+
+    /// What control said of this shard: which epoch holds, and whether an upgrade is armed. `until` is when that stops
+    /// being fresh, `patience` when those that wait behind a lapsed gate are told so.
+    pub(super) fn lease(
+        &mut self,
+        told: Told,
+        until: Tick,
+        patience: Tick,
+        now: Tick,
+        who: &Who<'_>,
+    ) -> Result<Turned, GateError> {
+        let seen = self.leased.map_or(0, |leased| leased.term);
+        if told.term < seen {
+            return Err(GateError::StaleTerm {
+                shard: who.shard.into(),
+                seen,
+                given: told.term,
+            });
+        }
+        if let Some(epoch) = told.epoch {
+            self.floor = epoch;
+        }
+        // Said before the attempt ended here.
+        let over = self.leased.is_none() && told.term <= self.term;
+        self.leased = match told.lease {
+            Lease::Over => None,
+            Lease::Armed | Lease::Wait if over => None,
+            Lease::Armed | Lease::Wait => Some(Leased {
+                term: told.term,
+                until,
+                waits: told.lease == Lease::Wait,
+            }),
+        };
+        let serves = self.may_open(now) && self.leased.is_none_or(|leased| !leased.waits);
+        // Only what control says of this very epoch opens a gate that lapsed.
+        let opens = serves && told.epoch.is_none_or(|epoch| epoch <= self.epoch);
+        let turned = match self.position {
+            GatePosition::Open | GatePosition::Held if !serves => {
+                self.close(patience, now);
+                Turned::Lapsed
+            }
+            GatePosition::Lapsed if opens => {
+                self.open(now);
+                Turned::Opened
+            }
+            GatePosition::Open
+            | GatePosition::Held
+            | GatePosition::Prepared
+            | GatePosition::Switched
+            | GatePosition::Lapsed => Turned::Nothing,
+        };
+        self.set_due();
+        Ok(turned)
+    }
+
+    /// `true` once, when control has not answered for a lease while an upgrade is armed: nobody is served any more.
+    pub(super) fn became_lapsed(&mut self, patience: Tick, now: Tick) -> bool {
+        if self.lease_end().is_none_or(|until| until > now) {
+            return false;
+        }
+        self.close(patience, now);
+        true
+    }
+
+    fn close(&mut self, patience: Tick, now: Tick) {
+        self.position = GatePosition::Lapsed;
+        self.held_since = now;
+        self.deadline = Some(patience);
+        self.drained = false;
+        self.set_due();
     }
 
     /// Restore after a restart: prepared from the start.
@@ -244,6 +403,7 @@ impl Gate {
         self.held_since = now;
         self.drained = true;
         self.deadline = Some(until);
+        self.set_due();
         Ok(())
     }
 
@@ -284,13 +444,14 @@ impl Gate {
     pub(super) fn became_expired(&mut self, now: Tick) -> bool {
         let waits = matches!(
             self.position,
-            GatePosition::Prepared | GatePosition::Switched
+            GatePosition::Prepared | GatePosition::Switched | GatePosition::Lapsed
         );
         if !waits || self.expired || self.deadline.is_none_or(|deadline| deadline > now) {
             return false;
         }
         self.expired = true;
         self.deadline = None;
+        self.set_due();
         true
     }
 
@@ -302,6 +463,7 @@ impl Gate {
         self.deadline = None;
         self.expired = false;
         self.drained = false;
+        self.set_due();
     }
 
     fn check(&self, attempt: Attempt, who: &Who<'_>) -> Result<(), GateError> {
@@ -340,6 +502,22 @@ impl Gate {
             why,
         }
     }
+}
+
+/// Nobody is served, and no order changes that.
+fn no_lease(who: &Who<'_>) -> GateError {
+    GateError::NoLease {
+        shard: who.shard.into(),
+    }
+}
+
+/// What control says of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    /// The epoch that holds; `None` when control has none for this shard.
+    pub(super) epoch: Option<u64>,
+    pub(super) term: u64,
+    pub(super) lease: Lease,
 }
 
 /// Names for errors.
@@ -507,5 +685,98 @@ mod tests {
         gate.restore(at(3, 9), Tick(50), Tick(0), &WHO).unwrap();
         gate.restore(at(3, 9), Tick(50), Tick(0), &WHO).unwrap();
         assert_eq!(gate.switch(at(3, 9), 4, "redis://new", &WHO), Ok(true));
+    }
+
+    /// What control says of epoch 3 in term 7, believed until 100.
+    fn told(gate: &mut Gate, lease: Lease, epoch: u64, term: u64, now: u64) -> Turned {
+        let told = Told {
+            epoch: Some(epoch),
+            term,
+            lease,
+        };
+        let turned = gate.lease(told, Tick(now + 100), Tick(now + 1_000), Tick(now), &WHO);
+        turned.unwrap()
+    }
+
+    #[test]
+    fn hazard_14_an_armed_gate_serves_only_while_control_answers() {
+        let mut gate = gate();
+        assert_eq!(told(&mut gate, Lease::Armed, 3, 7, 0), Turned::Nothing);
+        assert_eq!(gate.due(), Some(Tick(100)));
+        assert_eq!(told(&mut gate, Lease::Armed, 3, 7, 50), Turned::Nothing);
+        assert!(!gate.became_lapsed(Tick(9_000), Tick(149)));
+        assert!(gate.became_lapsed(Tick(9_000), Tick(150)));
+        assert_eq!(gate.position, GatePosition::Lapsed);
+        assert!(!gate.became_lapsed(Tick(9_000), Tick(150)));
+        assert_eq!(gate.lapse(Tick(1 << 40), 1, 1), None);
+        assert!(gate.became_expired(Tick(9_000)));
+        assert_eq!(told(&mut gate, Lease::Armed, 3, 7, 9_500), Turned::Opened);
+        assert!(gate.is_open() && !gate.expired);
+    }
+
+    #[test]
+    fn an_order_to_open_that_is_read_late_opens_nothing() {
+        let mut gate = gate();
+        told(&mut gate, Lease::Armed, 3, 7, 0);
+        gate.became_lapsed(Tick(9_000), Tick(100));
+        for now in [100, 1 << 40] {
+            let late = gate.release(at(3, 7), Tick(now), &WHO);
+            assert!(matches!(late, Err(GateError::NoLease { .. })));
+        }
+        // It was left behind meanwhile: no answer opens the old epoch.
+        assert_eq!(told(&mut gate, Lease::Over, 4, 8, 200), Turned::Nothing);
+        assert!(gate.release(at(3, 8), Tick(200), &WHO).is_err());
+        assert_eq!(gate.switch(at(3, 9), 4, "redis://new", &WHO), Ok(true));
+        assert_eq!(gate.release(at(4, 9), Tick(200), &WHO), Ok(true));
+        assert!(gate.is_open());
+    }
+
+    #[test]
+    fn a_prepared_gate_whose_lease_has_ended_waits_for_control_and_not_for_an_old_release() {
+        let mut gate = gate();
+        told(&mut gate, Lease::Armed, 3, 7, 0);
+        gate.hold(at(3, 7), Tick(90), Tick(0), &WHO).unwrap();
+        gate.prepare(at(3, 7), Tick(1_000), &WHO).unwrap();
+        assert_eq!(gate.due(), Some(Tick(1_000)), "the lease is off");
+        assert!(gate.release(at(3, 7), Tick(100), &WHO).is_err());
+        assert_eq!(gate.position, GatePosition::Lapsed);
+        assert_eq!(told(&mut gate, Lease::Over, 3, 7, 100), Turned::Opened);
+    }
+
+    #[test]
+    fn hazard_15_a_proxy_that_the_attempt_does_not_count_on_waits_for_its_end() {
+        let mut gate = gate();
+        assert_eq!(told(&mut gate, Lease::Wait, 3, 7, 0), Turned::Lapsed);
+        assert!(gate.hold(at(3, 7), Tick(90), Tick(0), &WHO).is_err());
+        assert!(gate.release(at(3, 6), Tick(10), &WHO).is_err());
+        assert_eq!(gate.release(at(3, 7), Tick(10), &WHO), Ok(true));
+        // An answer that was given before the attempt ended.
+        assert_eq!(told(&mut gate, Lease::Wait, 3, 7, 20), Turned::Nothing);
+        assert_eq!(gate.due(), None);
+    }
+
+    #[test]
+    fn a_proxy_that_is_behind_serves_nobody_and_unarmed_ones_need_no_control() {
+        let mut gate = gate();
+        assert_eq!(told(&mut gate, Lease::Over, 3, 7, 0), Turned::Nothing);
+        assert_eq!(gate.due(), None);
+        assert_eq!(told(&mut gate, Lease::Over, 4, 7, 10), Turned::Lapsed);
+        assert!(gate.release(at(3, 8), Tick(20), &WHO).is_err());
+        // The commit had not happened after all.
+        assert_eq!(told(&mut gate, Lease::Over, 3, 8, 30), Turned::Opened);
+    }
+
+    #[test]
+    fn an_answer_that_an_arming_has_overtaken_is_refused() {
+        let mut gate = gate();
+        told(&mut gate, Lease::Armed, 3, 7, 0);
+        let old = Told {
+            epoch: Some(3),
+            term: 6,
+            lease: Lease::Over,
+        };
+        let refused = gate.lease(old, Tick(200), Tick(200), Tick(10), &WHO);
+        assert!(matches!(refused, Err(GateError::StaleTerm { .. })));
+        assert_eq!(gate.lease_end(), Some(Tick(100)));
     }
 }

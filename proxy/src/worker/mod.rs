@@ -61,7 +61,7 @@ mod tests;
 pub use counters::{Counters, Histogram, LatencyClass, ShardCounters};
 pub use dirty::{ClientEnd, CloseReason, Dial, Dirty, LaneLoss, RefuseReason, Took};
 pub use ids::{LaneId, SessionId, Tick};
-pub use order::{Ack, GateError, GatePosition, GateStatus, Order, SessionLine};
+pub use order::{Ack, GateError, GatePosition, GateStatus, Lease, Order, SessionLine};
 pub use settings::{HeldAfterHalfClose, WorkerSettings};
 
 use std::collections::{BTreeSet, VecDeque};
@@ -403,6 +403,13 @@ impl Worker {
         self.settle(now);
     }
 
+    /// When a shard stops serving unless control answers before. Nothing that comes later is to be seen before that tick.
+    #[must_use]
+    pub fn lease_end(&self) -> Option<Tick> {
+        let shards = self.pools.iter().flat_map(|pool| &pool.shards);
+        shards.filter_map(|shard| shard.gate.lease_end()).min()
+    }
+
     /// When [`Worker::tick`] has something to do next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Tick> {
@@ -413,7 +420,7 @@ impl Worker {
             .pools
             .iter()
             .flat_map(|pool| &pool.shards)
-            .filter_map(|shard| shard.gate.deadline());
+            .filter_map(|shard| shard.gate.due());
         let lanes = self
             .shared_lanes
             .iter()

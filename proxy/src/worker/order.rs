@@ -73,6 +73,21 @@ pub enum Order {
         /// The attempt that prepared it.
         term: u64,
     },
+    /// What control says of a shard while, or after, an upgrade is armed.
+    Lease {
+        /// Whose gate.
+        pool: PoolIndex,
+        /// Whose gate.
+        shard: ShardIndex,
+        /// The epoch that holds; `None` when control has none for this shard.
+        epoch: Option<u64>,
+        /// The last attempt that armed anything when control said so.
+        term: u64,
+        /// What it said.
+        lease: Lease,
+        /// How long from now that may be believed.
+        left: Duration,
+    },
     /// Read a gate.
     Gate {
         /// Whose gate.
@@ -91,6 +106,17 @@ pub enum Order {
         /// Whose scripts.
         pool: PoolIndex,
     },
+}
+
+/// Whether an upgrade of a shard is armed, and what that means for this proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// None is: serve, whether control answers or not.
+    Over,
+    /// One is, and counts on this proxy: serve for as long as control answers.
+    Armed,
+    /// One is, without this proxy: serve nobody until told.
+    Wait,
 }
 
 /// What a worker answers to an order.
@@ -121,6 +147,9 @@ pub enum GatePosition {
     Prepared,
     /// Routed to the next server, still held.
     Switched,
+    /// An upgrade is armed and control does not answer, or this proxy is behind: no command is admitted until control says
+    /// which epoch holds.
+    Lapsed,
 }
 
 impl GatePosition {
@@ -132,6 +161,7 @@ impl GatePosition {
             GatePosition::Held => "held",
             GatePosition::Prepared => "prepared",
             GatePosition::Switched => "switched",
+            GatePosition::Lapsed => "lapsed",
         }
     }
 }
@@ -139,7 +169,7 @@ impl GatePosition {
 /// One worker's gate of one shard, as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GateStatus {
-    /// Open, held, prepared or switched.
+    /// Open, held, prepared, switched or lapsed.
     pub state: GatePosition,
     /// The epoch it routes to.
     pub epoch: u64,
@@ -211,6 +241,14 @@ pub enum GateError {
         state: &'static str,
         /// The term that it waits for.
         term: u64,
+    },
+    /// The gate has lapsed, or an order to open it came while control has not been heard for a lease.
+    #[error(
+        "NOLEASE shard {shard} serves nobody until control has answered this proxy's UPGRADE REGISTER"
+    )]
+    NoLease {
+        /// Name of the shard.
+        shard: String,
     },
     /// No such pool or shard in this worker's table.
     #[error("ERR no such shard in this worker's routes")]

@@ -3,7 +3,7 @@
 use understudy_resp::Protocol;
 
 use super::Worker;
-use super::gate::{Attempt, HoldAnswer, Lapse, Who};
+use super::gate::{Attempt, HoldAnswer, Lapse, Told, Turned, Who};
 use super::ids::{SessionId, Tick};
 use super::lane::LaneKey;
 use super::order::{Ack, GateError, GatePosition, GateStatus, Order, SessionLine};
@@ -15,6 +15,7 @@ enum Moved {
     Nothing,
     Opened,
     Switched,
+    Lapsed,
 }
 
 impl Worker {
@@ -88,6 +89,24 @@ impl Worker {
                 self.move_gate(pool, shard, now, |gate, who| {
                     gate.restore(Attempt { epoch, term }, until, now, who)
                         .map(|()| Moved::Nothing)
+                })
+            }
+            Order::Lease {
+                pool,
+                shard,
+                epoch,
+                term,
+                lease,
+                left,
+            } => {
+                let (until, patience) = (now.after(left), now.after(self.settings.prepared_max));
+                let told = Told { epoch, term, lease };
+                self.move_gate(pool, shard, now, |gate, who| {
+                    Ok(match gate.lease(told, until, patience, now, who)? {
+                        Turned::Nothing => Moved::Nothing,
+                        Turned::Opened => Moved::Opened,
+                        Turned::Lapsed => Moved::Lapsed,
+                    })
                 })
             }
             Order::Gate { pool, shard } => self.status(pool, shard),
@@ -178,6 +197,7 @@ impl Worker {
             Ok(Moved::Nothing) => {}
             Ok(Moved::Opened) => self.gate_opened(pool, shard, now),
             Ok(Moved::Switched) => self.gate_switched(pool, shard, now),
+            Ok(Moved::Lapsed) => self.gate_lapsed(pool, shard, now),
         }
         self.status(pool, shard)
     }
@@ -235,6 +255,15 @@ impl Worker {
                 self.close_lane(id);
             }
         }
+    }
+
+    /// Nobody is served any more: a hold that was not drained is over, and what blocks is taken back, as at a hold.
+    fn gate_lapsed(&mut self, pool: PoolIndex, shard: ShardIndex, now: Tick) {
+        if let Some(it) = self.shard_mut(pool, shard) {
+            it.counters.leases_lapsed += 1;
+        }
+        self.refuse_waiting(pool, shard);
+        self.unblock_shard(pool, shard, now);
     }
 
     fn unpark(&mut self, pool: PoolIndex, shard: ShardIndex) {
@@ -325,6 +354,13 @@ impl Worker {
             let pool = PoolIndex(pool as u16);
             for shard in 0..self.shard_count(pool) {
                 let shard = ShardIndex(shard as u16);
+                let patience = now.after(self.settings.prepared_max);
+                if self
+                    .shard_mut(pool, shard)
+                    .is_some_and(|it| it.gate.became_lapsed(patience, now))
+                {
+                    self.gate_lapsed(pool, shard, now);
+                }
                 self.check_limits(pool, shard, now);
                 if self
                     .shard_mut(pool, shard)

@@ -7,7 +7,6 @@ use understudy_resp::scan::{ReplyKind, ReplyScanner};
 
 use super::Worker;
 use super::dirty::LaneLoss;
-use super::flow::reply_limits;
 use super::ids::{LaneId, Tick};
 use super::lane::{Expect, InFlight};
 use super::retry::{Refusal, refusal};
@@ -100,7 +99,7 @@ impl Worker {
         data: &[u8],
         now: Tick,
     ) -> Result<usize, Broken> {
-        let limits = reply_limits();
+        let limits = self.reply_limits();
         let mut at = 0;
         while let Some(rest) = data.get(at..).filter(|rest| !rest.is_empty()) {
             let front = self

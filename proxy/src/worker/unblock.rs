@@ -278,6 +278,11 @@ impl Worker {
         self.pools
             .get(usize::from(pool.0))
             .and_then(|pool| pool.shards.get(usize::from(shard.0)))
-            .is_some_and(|shard| shard.gate.position == GatePosition::Held)
+            .is_some_and(|shard| {
+                matches!(
+                    shard.gate.position,
+                    GatePosition::Held | GatePosition::Lapsed
+                )
+            })
     }
 }

@@ -78,7 +78,7 @@ async fn a_reply_that_does_not_come_in_time_is_an_error() {
 }
 
 #[tokio::test]
-async fn backends_that_want_a_password_get_it_also_behind_a_switch() {
+async fn case_25_backends_that_want_a_password_get_it_also_behind_a_switch() {
     let with_password = || ServerOptions::new().password("sesame");
     let source = Server::start(Version::Redis6_2_14, with_password())
         .await

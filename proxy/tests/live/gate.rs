@@ -103,6 +103,19 @@ async fn a_lease_that_ends_opens_the_gate_and_prepare_finds_it_open() {
 }
 
 #[tokio::test]
+async fn hold_max_shortens_a_longer_lease() {
+    let (server, data) = (old().await, directory());
+    let mut config = config(data.path(), 1, &[&server]);
+    config.limits.hold_max = Duration::from_millis(50);
+    let stage = Stage::start(config).await;
+    Stage::expect(&stage.ask("PROXY HOLD p s1 0 1 60000").await, "gate held");
+    until("the shorter lease is over", async || {
+        flat(&stage.ask("PROXY GATE p s1").await).starts_with("gate open")
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_hold_that_cannot_drain_says_so_and_opens_again() {
     let (source, data) = (old().await, directory());
     let stage = Stage::start(config(data.path(), 2, &[&source])).await;
@@ -161,7 +174,7 @@ async fn a_frozen_worker_is_named_and_the_others_open_again() {
 }
 
 #[tokio::test]
-async fn orders_of_an_older_attempt_and_for_another_epoch_are_refused() {
+async fn case_21_orders_of_an_older_attempt_and_for_another_epoch_are_refused() {
     let (source, data) = (old().await, directory());
     let stage = Stage::start(config(data.path(), 2, &[&source])).await;
     Stage::expect(

@@ -32,7 +32,10 @@ fn start_has_the_defaults_of_the_contract() {
     assert_eq!(start.options.hold_max_ms, 100);
     assert_eq!(start.options.soak_s, None);
     assert_eq!(start.options.cutover, CutoverMode::Auto);
-    assert_eq!(start.options.snapshot, SnapshotChoice::Local);
+    assert_eq!(
+        start.options.snapshot,
+        SnapshotChoice::Recipe("local".to_owned())
+    );
 }
 
 #[test]
@@ -81,8 +84,8 @@ fn what_does_not_exist_yet_is_blocked_and_named() {
         "the copy link is not in this build",
     );
     refuses(
-        "START p TO s1=a SNAPSHOT ebs",
-        "BLOCKED snapshot-missing: no snapshot recipe 'ebs'",
+        "START p TO s1=a SNAPSHOT e/bs",
+        "no name of a snapshot recipe",
     );
 }
 

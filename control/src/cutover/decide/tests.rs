@@ -213,6 +213,23 @@ fn hazard_07_equality_needs_no_link_after_the_fence() {
 }
 
 #[test]
+fn case_19_an_offset_read_before_the_fence_is_no_proof() {
+    // The pause said 100. A write got through before the fence: 100 is not all of it.
+    check(
+        is_equal(&identity(), &fenced(120), &replica(100)),
+        "wait: 20 bytes are not applied yet",
+    );
+    check(
+        is_equal(&identity(), &primary(100), &replica(100)),
+        "abort: the serving server is not fenced",
+    );
+    let mut other = replica(120);
+    other.replid = "elsewhere".into();
+    assert!(says(is_equal(&identity(), &fenced(120), &other)).starts_with("abort: "));
+    check(is_equal(&identity(), &fenced(120), &replica(120)), "go 120");
+}
+
+#[test]
 fn a_promoted_winner_goes_on_from_the_same_history() {
     check(
         is_promoted(&identity(), &fenced(100), &promoted(100)),

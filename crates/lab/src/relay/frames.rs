@@ -10,15 +10,16 @@ use crate::wire::{Reply, decode};
 /// What was ordered and what was done of it, over all connections.
 #[derive(Debug, Default)]
 pub(super) struct Mischief {
-    double: Mutex<Option<String>>,
+    /// The command's name, and what its key must contain.
+    double: Mutex<Option<(String, String)>>,
     swaps_ordered: AtomicU64,
     doubled: AtomicU64,
     swapped: AtomicU64,
 }
 
 impl Mischief {
-    pub(super) fn double_next(&self, command: &str) {
-        *locked(&self.double) = Some(command.to_ascii_uppercase());
+    pub(super) fn double_next(&self, command: &str, key_part: &str) {
+        *locked(&self.double) = Some((command.to_ascii_uppercase(), key_part.to_owned()));
     }
 
     pub(super) fn swap_next(&self) {
@@ -33,9 +34,11 @@ impl Mischief {
         self.swapped.load(Ordering::SeqCst)
     }
 
-    fn takes_double(&self, name: &str) -> bool {
+    fn takes_double(&self, (name, key): &(String, String)) -> bool {
         let mut ordered = locked(&self.double);
-        let fits = ordered.as_deref() == Some(name);
+        let fits = ordered
+            .as_ref()
+            .is_some_and(|(wanted, key_part)| wanted == name && key.contains(key_part));
         if fits {
             *ordered = None;
             self.doubled.fetch_add(1, Ordering::SeqCst);
@@ -96,7 +99,7 @@ impl<'m> Frames<'m> {
             let mut state = locked(&self.state);
             out.extend_from_slice(&bytes);
             state.due.push_back(true);
-            if self.mischief.takes_double(&name_of(frame)) {
+            if self.mischief.takes_double(&name_and_key(frame)) {
                 out.extend_from_slice(&bytes);
                 state.due.push_back(false);
             }
@@ -152,12 +155,14 @@ fn take(partial: &mut Vec<u8>, out: &mut Vec<u8>) -> Option<(Reply, Vec<u8>)> {
     }
 }
 
-fn name_of(frame: Reply) -> String {
-    let first = frame
-        .into_elements()
-        .and_then(|elements| elements.into_iter().next());
-    let bytes = first.and_then(Reply::into_bytes).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).to_ascii_uppercase()
+/// The first two words of a command; empty where it has none.
+fn name_and_key(frame: Reply) -> (String, String) {
+    let mut words = frame.into_elements().unwrap_or_default().into_iter();
+    let mut word = || {
+        let bytes = words.next().and_then(Reply::into_bytes).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    (word().to_ascii_uppercase(), word())
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,7 +1,7 @@
 //! Gates as sessions and control see them.
 
 use super::*;
-use crate::worker::{ClientEnd, GateError, GatePosition, GateStatus, HeldAfterHalfClose};
+use crate::worker::{ClientEnd, GateError, GatePosition, GateStatus, HeldAfterHalfClose, Lease};
 
 #[track_caller]
 fn gate(ack: Option<Ack>) -> GateStatus {
@@ -290,4 +290,55 @@ fn a_restored_gate_holds_from_the_first_command() {
     gate(bench.switch(S0, 4));
     gate(bench.release(S0, 2, 4));
     assert_eq!(bench.dials.last().map(|dial| dial.backend.epoch), Some(2));
+}
+
+#[test]
+fn hazard_14_a_shard_whose_lease_lapses_parks_its_clients_and_never_asks_the_old_server() {
+    let settings = WorkerSettings {
+        prepared_max: Duration::from_secs(1),
+        ..WorkerSettings::default()
+    };
+    let mut bench = Bench::with(1, settings);
+    bench.say("GET a");
+    let lane = bench.open();
+    bench.reply(lane, "$1\r\n1\r\n");
+    assert_eq!(bench.hear(), "$1\r\n1\r\n");
+    bench.written(lane);
+    let lease = |epoch, term, lease| Order::Lease {
+        pool: POOL,
+        shard: S0,
+        epoch: Some(epoch),
+        term,
+        lease,
+        left: Duration::from_millis(300),
+    };
+    assert_eq!(
+        gate(bench.order(lease(1, 5, Lease::Armed))).state,
+        GatePosition::Open
+    );
+    bench.say("GET a");
+    assert_eq!(bench.written(lane), "GET a");
+    bench.pass(Duration::from_millis(300));
+    // What is on its way is still answered; what comes now is not sent.
+    bench.say("GET a");
+    bench.reply(lane, "$1\r\n1\r\n");
+    assert_eq!(
+        (bench.hear(), bench.written(lane)),
+        ("$1\r\n1\r\n".into(), String::new())
+    );
+    let late = refused(bench.release(S0, 1, 5));
+    assert!(matches!(late, GateError::NoLease { .. }));
+    bench.pass(Duration::from_secs(1));
+    assert!(bench.hear().starts_with("-ERR not executed"));
+    // The shard has moved meanwhile: it goes along, and opens there.
+    assert_eq!(
+        gate(bench.order(lease(2, 9, Lease::Over))).state,
+        GatePosition::Lapsed
+    );
+    assert_eq!(gate(bench.switch(S0, 9)).state, GatePosition::Switched);
+    let next = bench.open();
+    assert_eq!(gate(bench.release(S0, 2, 9)).state, GatePosition::Open);
+    bench.say("GET a");
+    bench.reply(next, "$1\r\n2\r\n");
+    assert!(bench.hear().ends_with("$1\r\n2\r\n"));
 }

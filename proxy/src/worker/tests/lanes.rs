@@ -43,7 +43,7 @@ fn half_a_command_was_not_executed() {
 }
 
 #[test]
-fn a_sent_read_is_sent_again_and_a_sent_write_is_unknown() {
+fn case_03_a_sent_read_is_sent_again_and_a_sent_write_is_unknown() {
     let (mut bench, lane) = one("GET a", true);
     bench.worker.lane_lost(lane, closed(), bench.now);
     bench.gather();
@@ -82,7 +82,7 @@ fn an_exec_whose_end_was_not_sent_is_sent_again_and_otherwise_unknown() {
 }
 
 #[test]
-fn refused_commands_wait_and_are_sent_again_in_order() {
+fn case_04_refused_commands_wait_and_are_sent_again_in_order() {
     for (line, reply) in [
         (
             "SET a 1",
@@ -140,7 +140,7 @@ fn after_a_while_the_refusal_is_passed_on() {
 }
 
 #[test]
-fn other_errors_are_passed_on_at_once() {
+fn case_04_other_errors_are_passed_on_at_once() {
     for reply in [
         "-MOVED 1 h:1\r\n",
         "-ASK 1 h:1\r\n",
@@ -255,14 +255,14 @@ fn a_backend_that_speaks_unasked_loses_its_lane() {
 }
 
 #[test]
-fn pushes_answer_no_command() {
+fn case_12_pushes_answer_no_command() {
     let (mut bench, lane) = one("GET a", true);
     bench.reply(lane, ">1\r\n+x\r\n$1\r\nA\r\n>1\r\n+y\r\n");
     assert_eq!(bench.hear(), "$1\r\nA\r\n");
 }
 
 #[test]
-fn an_idle_lane_is_closed() {
+fn lane_idle_max_closes_a_lane_that_nobody_uses() {
     let (mut bench, lane) = one("GET a", true);
     bench.reply(lane, "$-1\r\n");
     bench.pass(Duration::from_secs(299));

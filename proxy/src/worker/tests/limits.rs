@@ -21,7 +21,7 @@ fn sessions_max_refuses_with_redis_own_words() {
 }
 
 #[test]
-fn frame_max_refuses_what_has_to_be_whole_and_closes() {
+fn frame_max_refuses_and_closes() {
     let mut settings = WorkerSettings::default();
     settings.scan.frame_max = 1_000;
     let mut bench = Bench::with(1, settings);
@@ -201,4 +201,98 @@ fn a_session_that_waits_is_read_ahead_only_so_far() {
     bench.hold(S0, 1);
     assert_eq!(bench.say("GET a"), Took::Continue);
     assert_eq!(bench.send_as(bench.client, &[b'x'; 64 << 10]), Took::Pause);
+}
+
+#[test]
+fn databases_is_how_far_select_goes() {
+    let settings = WorkerSettings {
+        databases: 2,
+        ..WorkerSettings::default()
+    };
+    let mut bench = Bench::with(1, settings);
+    bench.check(
+        "SELECT 1\nSELECT 2",
+        "+OK\r\n-ERR DB index is out of range\r\n",
+    );
+}
+
+#[test]
+fn args_max_bulk_max_and_inline_max_refuse_and_close() {
+    for (bytes, error) in [
+        (
+            "*3\r\n$3\r\nGET\r\n",
+            "-ERR Protocol error: invalid multibulk length\r\n",
+        ),
+        (
+            "*2\r\n$11\r\n",
+            "-ERR Protocol error: invalid bulk length\r\n",
+        ),
+        (
+            "PING 0123456789012345",
+            "-ERR Protocol error: too big inline request\r\n",
+        ),
+    ] {
+        let mut settings = WorkerSettings::default();
+        settings.scan.args_max = 2;
+        settings.scan.bulk_max = 10;
+        settings.scan.inline_max = 16;
+        let mut bench = Bench::with(1, settings);
+        bench.check("PING 0123456789", "$10\r\n0123456789\r\n");
+        bench.send_as(bench.client, bytes.as_bytes());
+        assert_eq!(bench.hear(), error);
+        assert_eq!(bench.closed, [(bench.client, CloseReason::Protocol)]);
+    }
+}
+
+#[test]
+fn reply_depth_max_closes_the_lane() {
+    let mut settings = WorkerSettings::default();
+    settings.scan.depth_max = 2;
+    let mut bench = Bench::with(1, settings);
+    bench.say("EVAL deep 1 a");
+    let lane = bench.open();
+    bench.written(lane);
+    bench.reply(lane, "*1\r\n*1\r\n:1\r\n");
+    assert_eq!(bench.hear(), "*1\r\n*1\r\n:1\r\n");
+    bench.say("EVAL deeper 1 a");
+    bench.written(lane);
+    bench.reply(lane, "*1\r\n*1\r\n*1\r\n:1\r\n");
+    assert_eq!(bench.closed_lanes, [lane]);
+    assert!(bench.hear().starts_with("-ERR "), "the lane is broken");
+}
+
+#[test]
+fn retry_max_and_retry_wait_say_how_often_a_refused_command_is_tried() {
+    let settings = WorkerSettings {
+        retry_max: Duration::from_millis(500),
+        retry_wait: Duration::from_millis(10),
+        ..WorkerSettings::default()
+    };
+    let mut bench = Bench::with(1, settings);
+    bench.say("SET a 1");
+    let lane = bench.open();
+    bench.written(lane);
+    let readonly = "-READONLY You can't write against a read only replica.\r\n";
+    let (mut waits, mut waited_ms) = (Vec::new(), 0);
+    bench.reply(lane, readonly);
+    while waited_ms < 1_000 {
+        bench.pass(Duration::from_millis(1));
+        waited_ms += 1;
+        if !bench.written(lane).is_empty() {
+            waits.push(std::mem::take(&mut waited_ms));
+            bench.reply(lane, readonly);
+        }
+    }
+    assert_eq!(
+        waits[..4],
+        [10, 20, 40, 80],
+        "it doubles, up to eight times retry_wait"
+    );
+    assert!(waits[4..].iter().all(|wait| *wait == 80), "{waits:?}");
+    let tried: u64 = waits.iter().sum();
+    assert!(
+        (500..580).contains(&tried),
+        "a refusal behind retry_max is the last word: {waits:?}"
+    );
+    assert_eq!(bench.hear(), readonly);
 }

@@ -30,7 +30,7 @@ fn a_local_answer_waits_for_the_replies_before_it() {
 }
 
 #[test]
-fn inline_commands_and_empty_frames_are_understood() {
+fn case_30_inline_commands_and_empty_frames_are_understood() {
     let mut bench = Bench::new(1);
     bench.send_as(bench.client, b"\r\nPING\r\n*0\r\n*-1\r\nSET k \"a b\"\r\n");
     let lane = bench.open();

@@ -3,6 +3,7 @@
 //! `Bench` is a worker with one client at hand and lanes that the test plays itself.
 
 mod bulk;
+mod cases;
 mod gates;
 mod lanes;
 mod limits;

@@ -1,4 +1,4 @@
-//! Commands on a lane of their session's own: what blocks, and what is watched. Cases of research/peers.md section 7.
+//! Commands on a lane of their session's own: what blocks, and what is watched. Cases of docs/cases.md.
 
 use super::*;
 use crate::worker::{ClientEnd, GateError, GatePosition, LaneLoss};

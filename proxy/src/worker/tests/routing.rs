@@ -147,7 +147,7 @@ fn what_redis_says_while_it_queues_is_said_here() {
 }
 
 #[test]
-fn a_missing_script_is_healed_where_its_body_is_known() {
+fn case_15_a_missing_script_is_healed_where_its_body_is_known() {
     let mut bench = Bench::new(1);
     bench.say("EVAL return(1) 1 a");
     let lane = bench.open();

@@ -1,0 +1,197 @@
+//! What a recipe may say, and everything that is told when it says something else.
+
+use serde_json::{Value, json};
+
+use super::{BUILTIN, Book, BookError, Purpose, Trigger, Vars, fill, fill_text, merge, rights};
+
+fn vars() -> Vars {
+    let Value::Object(map) = json!({
+        "run": "us-1",
+        "claim": {"name": "data-0", "namespace": "redis"},
+        "params": {"name": "x: {y}\n- z", "count": 3, "map": {"a": "b"}},
+    }) else {
+        return Vars::new();
+    };
+    map.into_iter().collect()
+}
+
+#[test]
+fn every_shipped_recipe_is_valid() {
+    let book = match Book::builtin() {
+        Ok(book) => book,
+        Err(cause) => panic!("{cause}"),
+    };
+    assert_eq!(book.all().count(), BUILTIN.len());
+    for (name, _) in BUILTIN {
+        assert!(
+            book.find(name).is_some(),
+            "{name}.yaml has another name in it"
+        );
+    }
+}
+
+#[test]
+fn a_parameter_is_a_value_and_never_parsed() {
+    let filled = fill(
+        &json!({"a": "{{params.name}}", "b": "<{{params.name}}>"}),
+        &vars(),
+    )
+    .unwrap();
+    assert_eq!(filled, json!({"a": "x: {y}\n- z", "b": "<x: {y}\n- z>"}));
+    let nested = fill(&json!("{{params.name}}"), &{
+        let mut vars = vars();
+        vars.insert("params".into(), json!({"name": "{{run}}"}));
+        vars
+    });
+    assert_eq!(
+        nested.unwrap(),
+        json!("{{run}}"),
+        "what is filled in is not filled again"
+    );
+}
+
+#[test]
+fn a_whole_template_keeps_its_type_and_an_optional_one_falls_away() {
+    let template = json!({
+        "count": "{{params.count}}", "map": "{{params.map}}", "text": "n={{params.count}}",
+        "gone": "{{params.none?}}", "list": ["{{params.none?}}", "{{run}}"], "{{run}}-key": 1,
+        "path": "{{claim:$.name}}", "null": null,
+    });
+    let expect = json!({
+        "count": 3, "map": {"a": "b"}, "text": "n=3", "list": ["us-1"], "us-1-key": 1, "path": "data-0", "null": null,
+    });
+    assert_eq!(fill(&template, &vars()).unwrap(), expect);
+    assert!(fill(&json!("{{params.none}}"), &vars()).is_err());
+    assert!(fill(&json!("a {{params.map}}"), &vars()).is_err());
+    assert!(fill(&json!("a {{run"), &vars()).is_err());
+    assert!(fill(&json!("{{a b}}"), &vars()).is_err());
+    assert_eq!(fill_text(&json!(3), &vars()).unwrap(), "3");
+}
+
+#[test]
+fn null_removes_and_maps_merge() {
+    let merged = merge(
+        &json!({"a": {"b": 1, "c": 2}, "l": [1, 2], "x": 1}),
+        &json!({"a": {"b": 3, "c": null}, "l": [4]}),
+    );
+    assert_eq!(merged, json!({"a": {"b": 3}, "l": [4], "x": 1}));
+}
+
+fn problems(text: &str) -> String {
+    match Book::of(&[("own.yaml".to_owned(), text.to_owned())]) {
+        Err(BookError::Invalid(problems)) => problems.to_string(),
+        other => panic!("it was taken: {other:?}"),
+    }
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_its_path_and_remedy() {
+    let told = problems(
+        r#"
+recipe: Own
+version: 2
+title: T
+scope: disk
+consistency: {alone: crash, quiesced: app, why: w}
+kinds: {thing: {group: g, versions: [v1], kind: Thing, plural: things}}
+colour: red
+resolve:
+  - {as: pvc, kind: pvc, name: "{{clam.name}}"}
+trigger: {verb: create, kind: thin, object: {metadata: {name: x}}}
+when: {ready: {path: "$.status[", eq: 1}, failed: {path: $.status, eq: 1, ne: 2}}
+deadlines: {ready: soon}
+handle: {h: "other:$.metadata.name"}
+"#,
+    );
+    for part in [
+        "own.yaml: recipe: cannot be a name",
+        "own.yaml: version: 2 is not a version",
+        "own.yaml: scope: \"disk\" is not one of",
+        "own.yaml: colour: is not known",
+        "own.yaml: trigger.object: says what",
+        "own.yaml: when.ready.path: `$.status[` is not a JSONPath",
+        "own.yaml: when.failed: does not compare once",
+        "own.yaml: deadlines.ready: is not a time",
+    ] {
+        assert!(told.contains(part), "{part} is missing in\n{told}");
+    }
+}
+
+#[test]
+fn names_that_name_nothing_and_rights_that_are_missing_are_told() {
+    let told = problems(
+        r#"
+recipe: own
+version: 1
+title: T
+scope: pvc
+consistency: {alone: crash, quiesced: app, why: w}
+kinds: {thing: {group: g, versions: [v1], kind: Thing, plural: things, cluster: true}}
+expect: nothing
+quiesce: {hold: cut}
+resolve:
+  - {as: pvc, kind: pvc, name: "{{clam.name}}"}
+  - {as: pvc, kind: pvd, name: "{{claim.name}}"}
+trigger: {verb: create, kind: thing, namespace: x, object: {spec: {a: "{{params.gone}}", b: "{{expires}}"}}}
+when: {ready: {path: $.status, eq: "{{object.x}}"}}
+handle: {h: "other:$.metadata.name"}
+delete: {verb: delete, objects: [{kind: thing, name: "{{handle.k}}"}]}
+"#,
+    );
+    for part in [
+        "resolve[0]: `clam` names nothing; known here: claim,",
+        "resolve[1].kind: `pvd` is no kind",
+        "resolve[1].as: `pvc` is taken",
+        "expect: `nothing` is no resolved list",
+        "quiesce.hold: waits for a cut",
+        "trigger.namespace: has a namespace",
+        "`params.gone` is not there; known: none",
+        "`expires` has no time to count from",
+        "handle.h: `other` names nothing",
+        "`handle.k` is not there; known: h",
+        "rbac: has no right to create thing, which trigger does",
+        "rbac: has no right to delete thing",
+    ] {
+        assert!(told.contains(part), "{part} is missing in\n{told}");
+    }
+}
+
+#[test]
+fn a_recipe_extends_a_shipped_one_and_may_take_its_name() {
+    let own = |text: &str| [("own.yaml".to_owned(), text.to_owned())];
+    let text = "{recipe: mine, version: 1, extends: csi, title: Mine, deadlines: {ready: 2h}, \
+                params: {className: {type: string, default: fast, help: h}}}";
+    let book = Book::of(&own(text)).unwrap();
+    let mine = book.find("mine").unwrap();
+    assert_eq!(mine.deadlines.ready.unwrap().as_secs(), 7200);
+    assert_eq!(mine.deadlines.cut.unwrap().as_secs(), 60);
+    assert!(mine.notes.is_empty());
+    assert!(matches!(mine.steps[0].trigger, Trigger::Create(_)));
+    let text = "{recipe: csi, version: 1, extends: csi, enabled: false}";
+    let book = Book::of(&own(text)).unwrap();
+    assert!(!book.find("csi").unwrap().enabled);
+    assert!(!book.names().contains(&"csi".to_owned()));
+    assert!(problems("{recipe: a, extends: nobody}").contains("`nobody` is no recipe"));
+    assert!(problems("{recipe: a, extends: b}\n").contains("`b` is no recipe"));
+    assert!(problems("recipe: [").contains("own.yaml"));
+}
+
+#[test]
+fn rights_name_the_group_the_resource_and_the_namespace() {
+    let book = Book::builtin().unwrap();
+    let rights = rights(book.find("csi").unwrap(), &vars()).unwrap();
+    let has = |resource: &str, verb: &str, namespace: Option<&str>| {
+        rights.iter().any(|right| {
+            right.resource == resource
+                && right.verb == verb
+                && right.namespace.as_deref() == namespace
+        })
+    };
+    assert!(has("volumesnapshots", "create", Some("redis")));
+    assert!(has("volumesnapshotcontents", "patch", None));
+    assert!(!has("volumesnapshotcontents", "delete", None));
+    let restoring = rights
+        .iter()
+        .filter(|right| right.purpose == Purpose::Restore);
+    assert!(restoring.count() > 0);
+}

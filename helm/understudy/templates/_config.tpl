@@ -1,0 +1,79 @@
+{{/* understudy.yaml of each part. Written as values, never as text: what stands in a value cannot become a setting. */}}
+
+{{/* The port that a pool listens on, or nothing. Takes the pool. */}}
+{{- define "understudy.pool-port" -}}
+{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" .listen) -}}
+{{- end -}}
+
+{{/* Takes (dict "root" $ "part" "proxy"|"control"|"sidecar"). */}}
+{{- define "understudy.config" -}}
+{{- $root := .root -}}
+{{- $values := $root.Values -}}
+{{- $pools := list -}}
+{{- range $pool := $values.pools -}}
+{{- $pool = deepCopy $pool -}}
+{{- if eq $.part "sidecar" -}}
+{{- $_ := set $pool "listen" (printf "127.0.0.1:%s" (include "understudy.pool-port" $pool)) -}}
+{{- end -}}
+{{- $pools = append $pools $pool -}}
+{{- end -}}
+{{- $user := dict "name" $values.admin.user "password_file" "/etc/understudy/token/token" -}}
+{{- $tls := dict "certificate" "/etc/understudy/tls/tls.crt" "key" "/etc/understudy/tls/tls.key" -}}
+{{- $config := dict
+  "data_dir" "/var/lib/understudy"
+  "admin" (dict "listen" (printf "0.0.0.0:%v" $values.admin.port) "users" (list $user) "tls" $tls)
+  "http" (dict "listen" (printf "0.0.0.0:%v" $values.http.port))
+  "pools" $pools -}}
+{{- if $values.limits -}}{{- $_ := set $config "limits" $values.limits -}}{{- end -}}
+{{- if eq .part "control" -}}
+{{- $_ := set $config "control" (include "understudy.control-config" $root | fromJson) -}}
+{{- end -}}
+{{- if eq .part (include "understudy.snapshot-part" $root) -}}
+{{- $_ := set $config "kubernetes" (include "understudy.kubernetes-config" $root | fromJson) -}}
+{{- end -}}
+{{- toYaml $config -}}
+{{- end -}}
+
+{{- define "understudy.control-config" -}}
+{{- $name := include "understudy.fullname" . -}}
+{{- $proxies := list -}}
+{{- if and .Values.proxy.enabled (eq .Values.proxy.kind "StatefulSet") -}}
+{{- range $index := until (int .Values.proxy.replicas) -}}
+{{- $proxies = append $proxies (printf "rediss://%s-proxy-%d.%s-proxies.%s.svc:%v" $name $index $name $.Release.Namespace $.Values.admin.port) -}}
+{{- end -}}
+{{- end -}}
+{{- $announce := default (printf "%s-control-guard.%s.svc" $name .Release.Namespace) .Values.control.guard.announce -}}
+{{- $control := dict
+  "proxies" (concat $proxies .Values.control.proxies)
+  "proxy_user" .Values.admin.user
+  "proxy_password_file" "/etc/understudy/token/token"
+  "proxy_tls" (dict "ca" "/etc/understudy/tls/ca.crt" "server_name" .Values.admin.tls.serverName)
+  "guard" (dict "listen" (printf "0.0.0.0:%v" .Values.control.guard.port) "announce" $announce) -}}
+{{- if eq (include "understudy.snapshot-part" .) "sidecar" -}}
+{{- $_ := set $control "snapshots" "agents" -}}
+{{- end -}}
+{{- mergeOverwrite $control .Values.control.settings | toJson -}}
+{{- end -}}
+
+{{- define "understudy.kubernetes-config" -}}
+{{- $snapshots := .Values.snapshots -}}
+{{- $kubernetes := dict "level" $snapshots.level -}}
+{{- if $snapshots.ownRecipes -}}{{- $_ := set $kubernetes "recipes_dir" "/etc/understudy/recipes" -}}{{- end -}}
+{{- if $snapshots.params -}}{{- $_ := set $kubernetes "params" $snapshots.params -}}{{- end -}}
+{{- if $snapshots.volumes -}}{{- $_ := set $kubernetes "volumes" $snapshots.volumes -}}{{- end -}}
+{{- $kubernetes | toJson -}}
+{{- end -}}
+
+{{/*
+What must restart a Pod when it changes: everything but the servers' addresses. Where a shard is, the data_dir knows better,
+and the file is corrected after each upgrade.
+*/}}
+{{- define "understudy.config-checksum" -}}
+{{- $config := include "understudy.config" . | fromYaml -}}
+{{- range $pool := $config.pools -}}
+{{- range $shard := $pool.shards -}}
+{{- $_ := unset $shard "primary" -}}
+{{- end -}}
+{{- end -}}
+{{- $config | toJson | sha256sum -}}
+{{- end -}}

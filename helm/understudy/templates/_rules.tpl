@@ -1,0 +1,53 @@
+{{/*
+All rights, as JSON {"namespaces": {name: [rule]}, "cluster": [rule]}: of the recipes in use, of the search from an address to its
+volume, of restore, and of the Lease by which sidecars agree.
+*/}}
+{{- define "understudy.rules" -}}
+{{- $snapshots := .Values.snapshots -}}
+{{- $homes := include "understudy.snapshot-namespaces" . | fromJsonArray -}}
+{{- $namespaces := dict -}}
+{{- $cluster := list -}}
+{{- range $rule := (include "understudy.wanted" . | fromJsonArray) -}}
+{{- $plain := pick $rule "apiGroups" "resources" "verbs" -}}
+{{- if eq $rule.scope "cluster" -}}
+{{- $cluster = append $cluster $plain -}}
+{{- else -}}
+{{- $where := $homes -}}
+{{- if $rule.namespace -}}{{- $where = list $rule.namespace -}}{{- end -}}
+{{- range $namespace := $where -}}
+{{- $known := default list (get $namespaces $namespace) -}}
+{{- if not (has $plain $known) -}}
+{{- $_ := set $namespaces $namespace (append $known $plain) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- dict "namespaces" $namespaces "cluster" (uniq $cluster) | toJson -}}
+{{- end -}}
+
+{{/* Every rule with its scope, as a JSON array. */}}
+{{- define "understudy.wanted" -}}
+{{- $snapshots := .Values.snapshots -}}
+{{- $known := .Files.Get "files/recipes-rbac.yaml" | fromYaml -}}
+{{- $wanted := list
+  (dict "scope" "namespace" "apiGroups" (list "") "resources" (list "services" "endpoints" "pods" "persistentvolumeclaims") "verbs" (list "get" "list" "watch"))
+  (dict "scope" "namespace" "apiGroups" (list "discovery.k8s.io") "resources" (list "endpointslices") "verbs" (list "get" "list" "watch"))
+  (dict "scope" "namespace" "apiGroups" (list "") "resources" (list "events") "verbs" (list "list" "watch"))
+  (dict "scope" "cluster" "apiGroups" (list "") "resources" (list "persistentvolumes") "verbs" (list "get")) -}}
+{{- if eq $snapshots.by "agents" -}}
+{{- $wanted = append $wanted (dict "scope" "namespace" "namespace" .Release.Namespace "apiGroups" (list "coordination.k8s.io") "resources" (list "leases") "verbs" (list "get" "list" "watch" "create" "update" "patch")) -}}
+{{- end -}}
+{{- if $snapshots.restore -}}
+{{- $wanted = append $wanted (dict "scope" "namespace" "apiGroups" (list "") "resources" (list "persistentvolumeclaims") "verbs" (list "create" "delete")) -}}
+{{- $wanted = append $wanted (dict "scope" "namespace" "apiGroups" (list "batch") "resources" (list "jobs") "verbs" (list "get" "list" "watch" "create" "delete")) -}}
+{{- $wanted = append $wanted (dict "scope" "namespace" "apiGroups" (list "") "resources" (list "pods/log") "verbs" (list "get")) -}}
+{{- end -}}
+{{- range $recipe := $snapshots.recipes -}}
+{{- range $rule := default list (get $known $recipe) -}}
+{{- $home := get $snapshots.recipeNamespaces $recipe -}}
+{{- if and $home $rule.namespace -}}{{- $rule = set (deepCopy $rule) "namespace" $home -}}{{- end -}}
+{{- $wanted = append $wanted $rule -}}
+{{- end -}}
+{{- end -}}
+{{- concat $wanted $snapshots.ownRules | toJson -}}
+{{- end -}}
