@@ -117,7 +117,7 @@ limits! {
         "Most reply bytes that wait for one client to take them while its next commands go on.",
         "Its next commands are not read until it has taken half, nor is a lane that brings it more and that nobody else waits for.",
         "session_output_pause_makes_commands_wait_until_replies_are_taken";
-    session_output_max: ByteSize = ByteSize::mib(256), Size KIB..=64 * GIB, "size",
+    session_output_max: ByteSize = ByteSize::mib(640), Size KIB..=64 * GIB, "size",
         "Most reply bytes that wait for one client to take them, where its lane has to be read on because others wait behind it, or because a reply has to be whole (parts of a command over several shards).",
         "The session is closed, with the reason `slow_reader`.",
         "session_output_max_cuts_a_slow_reader_and_its_replies_are_swallowed";
@@ -126,7 +126,7 @@ limits! {
         "The command goes by a connection of its session's own, streamed where its shard is known before its end; the reply goes to its client as it comes, and its lane takes no new commands.",
         "a_huge_command_goes_in_pieces_by_a_lane_of_its_own_and_no_neighbour_waits_for_it";
     client_stall_max: Duration = Duration::from_secs(5), Time 10_000..=DAY, "time",
-        "How long a client may stand still in the middle of a huge command or reply and be waited for.",
+        "How long a client may stand still in the middle of a huge command or reply and be waited for, and how long neighbours whose commands are behind such a reply wait for a client that reads steadily.",
         "Its replies are read on, up to `session_output_max`; a hold ends its unfinished command with `-ERR not executed: …`.",
         "a_client_that_stops_in_the_middle_of_a_command_keeps_no_hold_waiting";
     transaction_bytes_max: ByteSize = ByteSize::mib(64), Size KIB..=4 * GIB, "size",
@@ -219,21 +219,26 @@ limits! {
 impl Limits {
     /// What no single limit can see: limits that contradict each other.
     pub(crate) fn check(&self, section: &Section<'_>, problems: &mut Vec<Problem>) {
-        for (name, value) in [
-            ("frame_max", self.frame_max),
-            ("session_output_max", self.session_output_max),
-        ] {
-            if value < self.bulk_threshold {
-                let what = format!(
-                    "{value} is less than bulk_threshold, {}",
-                    self.bulk_threshold
-                );
-                problems.push(
-                    section
-                        .place_of(name)
-                        .problem(Wrong::new(what, "what is not streamed must fit")),
-                );
-            }
+        if self.frame_max < self.bulk_threshold {
+            let what = format!(
+                "{} is less than bulk_threshold, {}",
+                self.frame_max, self.bulk_threshold
+            );
+            problems.push(
+                section
+                    .place_of("frame_max")
+                    .problem(Wrong::new(what, "what is not streamed must fit")),
+            );
+        }
+        if self.session_output_max < self.bulk_max {
+            let what = format!(
+                "{} is less than bulk_max, {}",
+                self.session_output_max, self.bulk_max
+            );
+            problems.push(section.place_of("session_output_max").problem(Wrong::new(
+                what,
+                "a client must be able to read the longest value",
+            )));
         }
     }
 }

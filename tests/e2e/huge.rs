@@ -19,6 +19,8 @@ const MEMORY_MAX_KB: u64 = 200 << 10;
 fn one_shard() -> SceneOptions {
     let mut wanted = options(Version::Redis6_2_14, Version::Redis8_2_3);
     wanted.shards = 1;
+    // This machine may be slow, and what is claimed is a bound of memory.
+    wanted.extra_config = "limits: { client_stall_max: 2min }\n".to_owned();
     wanted
 }
 

@@ -495,9 +495,9 @@ fn limits_are_bounded_and_agree() {
         ],
     );
     check_limit(
-        "session_output_max: 128KiB",
+        "session_output_max: 1MiB",
         &[
-            "limits.session_output_max (line 1): 128KiB is less than bulk_threshold, 256KiB; what is not streamed must fit",
+            "limits.session_output_max (line 1): 1MiB is less than bulk_max, 512MiB; a client must be able to read the longest value",
         ],
     );
 }

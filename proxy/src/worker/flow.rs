@@ -4,12 +4,14 @@
 //!  server ─> lane [ front entry: 500 MB under way | what was behind it already ]   set aside: new commands go by another lane
 //!               │ each piece, as it comes
 //!               v
-//!            run at the head: session.out ─> client            above `session_output_pause` the lane is not read,
-//!            run behind it:   its stash                        unless somebody else's command is behind on it
+//!            run at the head: session.out ─> client            above `session_output_pause` the lane is not read; where somebody
+//!            run behind it:   its stash                        else's command is behind on it, only for a client that goes on reading
 //! ```
 //!
 //! A lane that was set aside and is empty again is kept for the next time. What can not be given piece by piece (a part of a
 //! command over several shards, a reply that a recovery looks at) is kept whole, and its lane is set aside all the same.
+
+use std::time::Duration;
 
 use understudy_resp::scan::{ReplyScanner, ReplyTail, ScanLimits};
 
@@ -21,6 +23,10 @@ use super::pinned::{Kind, Place};
 
 /// Lanes of one shard that are kept for the next huge reply.
 const SPARE_LANES_MAX: usize = 2;
+/// Within so long a client that reads steadily has taken something.
+const STEADY: Duration = Duration::from_millis(100);
+/// So many times `session_output_pause` a reply may run ahead of its client while neighbours wait behind it.
+const BURST: usize = 16;
 /// Largest reply that is kept whole because it cannot be given in pieces.
 const WHOLE_MAX: usize = 1 << 30;
 
@@ -40,7 +46,7 @@ impl Worker {
         input: &mut Vec<u8>,
         now: Tick,
     ) -> Result<(), &'static str> {
-        self.set_aside(id);
+        self.set_aside(id, now);
         let Some(entry) = self
             .lanes
             .find(id.index, id.generation)
@@ -195,7 +201,7 @@ impl Worker {
     }
 
     /// A shared lane takes no more commands: whoever has some on it drains first, and new ones go by another.
-    pub(super) fn set_aside(&mut self, id: LaneId) {
+    pub(super) fn set_aside(&mut self, id: LaneId, now: Tick) {
         let before = self.stamp.wrapping_sub(1);
         let Some(lane) = self
             .lanes
@@ -205,6 +211,7 @@ impl Worker {
             return;
         };
         lane.retired = true;
+        lane.aside_since = now;
         let key = lane.key;
         for entry in &lane.in_flight {
             if let Some(session) = self
@@ -273,15 +280,18 @@ impl Worker {
 
     /// Some client takes its replies slowly: the lane that brings them is not read for a while, if nobody else waits for it.
     pub(super) fn hold_back(&mut self, id: LaneId, now: Tick) {
-        let Some((front, alone, aside)) = self.lanes.find(id.index, id.generation).map(|lane| {
-            let front = lane.in_flight.front().copied();
-            let who = front.map(|entry| entry.session);
-            let alone = lane
-                .in_flight
-                .iter()
-                .all(|entry| Some(entry.session) == who);
-            (front, alone, lane.retired || lane.owner.is_some())
-        }) else {
+        let Some((front, alone, aside, aside_since)) =
+            self.lanes.find(id.index, id.generation).map(|lane| {
+                let front = lane.in_flight.front().copied();
+                let who = front.map(|entry| entry.session);
+                let alone = lane
+                    .in_flight
+                    .iter()
+                    .all(|entry| Some(entry.session) == who);
+                let aside = lane.retired || lane.owner.is_some();
+                (front, alone, aside, lane.aside_since)
+            })
+        else {
             return;
         };
         let pause = self.settings.session_output_pause;
@@ -299,12 +309,19 @@ impl Worker {
         if !aside {
             // Others would stand behind it for as long as this client likes.
             if session.kept() > pause.saturating_mul(4) {
-                self.set_aside(id);
+                self.set_aside(id, now);
             }
             return;
         }
-        let patient = session.active.after(stall_max) > now;
-        if alone && patient && !session.held_back.contains(&id) {
+        let patient = if alone {
+            session.active.after(stall_max) > now
+        } else {
+            // Neighbours' commands are behind it on this lane: they wait for a client that reads steadily, and not for long.
+            session.kept() > pause.saturating_mul(BURST)
+                && session.active.after(STEADY) > now
+                && aside_since.after(stall_max) > now
+        };
+        if patient && !session.held_back.contains(&id) {
             session.held_back.push(id);
             let mut owner = None;
             if let Some(lane) = self.lanes.find_mut(id.index, id.generation) {
@@ -343,7 +360,16 @@ impl Worker {
     pub(super) fn patience_ends(&self, lane: &Lane) -> Option<Tick> {
         let who = lane.in_flight.front()?.session;
         let session = self.sessions.find(who.index, who.generation)?;
-        Some(session.active.after(self.settings.client_stall_max))
+        let stall_max = self.settings.client_stall_max;
+        if lane.in_flight.iter().all(|entry| entry.session == who) {
+            return Some(session.active.after(stall_max));
+        }
+        Some(
+            session
+                .active
+                .after(STEADY)
+                .min(lane.aside_since.after(stall_max)),
+        )
     }
 
     /// The client has taken nothing for too long: its lane is read on, until there is too much for it.

@@ -98,6 +98,8 @@ pub(super) struct Lane {
     pub(super) input: Vec<u8>,
     /// The front entry's reply is huge and goes to its client in pieces.
     pub(super) passing: Option<Box<Passing>>,
+    /// When it was set aside for a huge reply.
+    pub(super) aside_since: Tick,
     /// The shell was told to read no more.
     pub(super) paused: bool,
     /// Most written bytes that are kept until they are answered.
@@ -136,6 +138,7 @@ impl Lane {
             scanner: ReplyScanner::new(),
             input: Vec::new(),
             passing: None,
+            aside_since: now,
             paused: false,
             retain_max: OWN_RETAIN_MAX,
             waiters: Vec::new(),

@@ -29,11 +29,12 @@ pub struct WorkerSettings {
     pub session_commands_max: usize,
     /// Bytes that a session which waits may send ahead. Default: 64 KiB. At it the session is not read until it goes on.
     pub session_ahead_max: usize,
-    /// Most bytes of replies that one session has not taken. Default: 256 MiB. Above it the session is closed. Where nobody else
+    /// Most bytes of replies that one session has not taken. Default: 640 MiB, so that the longest value fits. Above it the session is closed. Where nobody else
     /// waits for the lane that brings them, that is not read before so much has come.
     pub session_output_max: usize,
-    /// How long a client may stand still in the middle of a huge command or reply and be waited for. Default: 5 s. Then its
-    /// replies are read on, up to `session_output_max`, and a hold ends its unfinished command.
+    /// How long a client may stand still in the middle of a huge command or reply and be waited for, and how long neighbours
+    /// whose commands are behind such a reply wait for a client that reads steadily. Default: 5 s. Then its replies are read on,
+    /// up to `session_output_max`, and a hold ends its unfinished command.
     pub client_stall_max: Duration,
     /// Unsent bytes of replies at which a session's next commands wait. Default: 1 MiB.
     pub session_output_pause: usize,
@@ -97,7 +98,7 @@ impl Default for WorkerSettings {
             sessions_max: 10_000,
             session_commands_max: 4_096,
             session_ahead_max: 64 << 10,
-            session_output_max: 256 << 20,
+            session_output_max: 640 << 20,
             client_stall_max: Duration::from_secs(5),
             session_output_pause: 1 << 20,
             transaction_bytes_max: 16 << 20,
