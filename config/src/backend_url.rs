@@ -3,6 +3,7 @@
 //! Printing one never shows its password, and neither does an error about one.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -90,6 +91,18 @@ impl BackendUrl {
         match self.scheme {
             Scheme::Redis | Scheme::Rediss => HostPort::new(&self.host, self.port).to_string(),
             Scheme::Unix => self.path.display().to_string(),
+        }
+    }
+
+    /// Whether what is sent there never leaves this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        match self.scheme {
+            Scheme::Unix => true,
+            Scheme::Redis | Scheme::Rediss => {
+                let address = self.host.parse::<IpAddr>();
+                self.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+            }
         }
     }
 

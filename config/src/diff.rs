@@ -71,6 +71,12 @@ impl Config {
         };
         changes.compare("http.listen", &http(self), &http(new), Needs::Restart);
         changes.hidden("control", &self.control, &new.control, Needs::Restart);
+        changes.hidden(
+            "kubernetes",
+            &self.kubernetes,
+            &new.kubernetes,
+            Needs::Restart,
+        );
         for (name, old, new) in self.limits.differences(&new.limits) {
             changes.compare(&format!("limits.{name}"), &old, &new, Needs::Restart);
         }

@@ -6,6 +6,7 @@
 mod address;
 mod backend_url;
 mod diff;
+mod kubernetes;
 mod limits;
 mod load;
 mod model;
@@ -25,8 +26,11 @@ mod units;
 pub use address::{GuardAddress, HostPort, InvalidAddress, ListenAddress};
 pub use backend_url::{BackendUrl, Scheme};
 pub use diff::{Change, Needs};
+pub use kubernetes::{AgentLease, Kubernetes, SnapshotLevel, VolumeClaim};
 pub use limits::{LimitRow, Limits};
-pub use model::{Admin, BackendTls, Config, Control, Http, Pool, Shard, TlsFiles, User};
+pub use model::{
+    Admin, BackendTls, Config, Control, Http, Pool, Shard, SnapshotsBy, TlsFiles, User,
+};
 pub use problem::{LoadError, Problem, Problems};
 pub use secret::Secret;
 pub use units::ByteSize;

@@ -9,6 +9,7 @@ use understudy_ring::{Distribution, Hash, HashTag, Member, Ring, RingError};
 
 use crate::address::{GuardAddress, HostPort, ListenAddress};
 use crate::backend_url::BackendUrl;
+use crate::kubernetes::Kubernetes;
 use crate::limits::Limits;
 use crate::problem::Problem;
 use crate::secret::Secret;
@@ -26,6 +27,8 @@ pub struct Config {
     pub http: Option<Http>,
     /// The upgrade's side.
     pub control: Control,
+    /// The cluster whose backup systems take snapshots; none where there is only `local`.
+    pub kubernetes: Option<Kubernetes>,
     /// What everything is bounded by.
     pub limits: Limits,
     /// What clients connect to. Never empty; names and addresses differ.
@@ -65,12 +68,27 @@ pub struct Control {
     pub announce: Option<HostPort>,
     /// Where the guard waits for the source.
     pub guard: GuardAddress,
+    /// What admin ports of proxies must show; with it all of them are dialed by TLS.
+    pub proxy_tls: Option<BackendTls>,
+    /// Who takes snapshots of volumes.
+    pub snapshots: SnapshotsBy,
     /// How long a registered proxy may stay silent.
     pub proxy_lease: Duration,
     /// Oldest snapshot that still guards a cutover.
     pub snapshot_age_max: Duration,
+    /// Local snapshots of a shard that stay when its upgrade has ended.
+    pub snapshots_kept: usize,
     /// Between two looks at the snapshot from before the cutover, during a soak.
     pub snapshot_check_every: Duration,
+}
+
+/// Who takes snapshots of volumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotsBy {
+    /// This process.
+    Here,
+    /// The proxies that run as sidecars.
+    Agents,
 }
 
 /// One listening endpoint and the shards behind it.
@@ -164,6 +182,7 @@ impl Config {
             admin: Admin::default(),
             http: Some(Http::default()),
             control: Control::default(),
+            kubernetes: None,
             limits: Limits::default(),
             pools: vec![Pool::new("default", listen, vec![shard])],
             warnings: Vec::new(),
@@ -253,12 +272,15 @@ impl Default for Control {
     fn default() -> Self {
         Self {
             proxies: Vec::new(),
-            address: None,
-            guard: GuardAddress::default(),
             login: None,
-            proxy_lease: Duration::from_secs(10),
+            address: None,
             announce: None,
+            guard: GuardAddress::default(),
+            proxy_tls: None,
+            snapshots: SnapshotsBy::Here,
+            proxy_lease: Duration::from_secs(10),
             snapshot_age_max: Duration::from_secs(3_600),
+            snapshots_kept: 3,
             snapshot_check_every: Duration::from_secs(60),
         }
     }

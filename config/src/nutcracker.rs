@@ -150,6 +150,7 @@ pub(crate) fn config(root: &Node) -> Result<Config, Problems> {
         admin,
         http: Some(http),
         control: Control::default(),
+        kubernetes: None,
         limits: Limits::default(),
         pools: pools.into_iter().map(|(pool, _)| pool).collect(),
         warnings: import.warnings,

@@ -9,9 +9,11 @@ use understudy_ring::{Distribution, Hash};
 
 use crate::address::{GuardAddress, ListenAddress};
 use crate::backend_url::{BackendUrl, Scheme};
+use crate::kubernetes::Kubernetes;
 use crate::limits::{self, Limits};
 use crate::model::{
-    Admin, BackendTls, Config, Control, Http, Pool, Shard, TlsFiles, User, default_workers,
+    Admin, BackendTls, Config, Control, Http, Pool, Shard, SnapshotsBy, TlsFiles, User,
+    default_workers,
 };
 use crate::node::{Node, Value};
 use crate::problem::{Problem, Problems};
@@ -58,6 +60,7 @@ impl Reader<'_> {
         let admin = self.admin(&file);
         let http = self.http(&file);
         let control = self.control(&file);
+        let kubernetes = Kubernetes::read(&file, self.sources, &mut self.problems);
         let limits = self.limits(&file);
         let pools = self.pools(&file);
         let of = |name: &str, spec: &'static SectionSpec| {
@@ -79,6 +82,7 @@ impl Reader<'_> {
             admin,
             http,
             control,
+            kubernetes,
             limits,
             pools: pools.into_iter().map(|(pool, _)| pool).collect(),
             warnings: Vec::new(),
@@ -143,16 +147,53 @@ impl Reader<'_> {
         control.login = login;
         control.announce = section.take("announce", &mut self.problems, scalar::address);
         control.guard = self.guard(&section);
+        control.proxy_tls = self.proxy_tls(&section);
+        self.refuse_clear_text(&section, &control);
+        if let Some(by) = section.take("snapshots", &mut self.problems, snapshots_by) {
+            control.snapshots = by;
+        }
         if let Some(lease) = self.bounded(&section, "proxy_lease") {
             control.proxy_lease = lease;
         }
         if let Some(age) = self.bounded(&section, "snapshot_age_max") {
             control.snapshot_age_max = age;
         }
+        if let Some(kept) = self.bounded(&section, "snapshots_kept") {
+            control.snapshots_kept = kept;
+        }
         if let Some(every) = self.bounded(&section, "snapshot_check_every") {
             control.snapshot_check_every = every;
         }
         control
+    }
+
+    fn proxy_tls(&mut self, control: &Section<'_>) -> Option<BackendTls> {
+        let section = control.section("proxy_tls", &settings::PROXY_TLS, &mut self.problems)?;
+        let sources = self.sources;
+        let ca = section.require("ca", &mut self.problems, |text| sources.path(text));
+        let server_name = section.take("server_name", &mut self.problems, scalar::text);
+        Some(BackendTls {
+            ca: ca?,
+            identity: None,
+            server_name,
+        })
+    }
+
+    /// Orders to a gate, and the login for them, cross no network that anybody can read or change.
+    fn refuse_clear_text(&mut self, section: &Section<'_>, control: &Control) {
+        if control.proxy_tls.is_some() {
+            return;
+        }
+        for proxy in &control.proxies {
+            if proxy.scheme == Scheme::Redis && !proxy.is_loopback() {
+                let wrong = Wrong::new(
+                    format!("{} would be driven in clear text", proxy.address()),
+                    "write rediss:// and, for an authority of your own, control.proxy_tls: { ca: FILE }; the proxy needs admin.tls",
+                );
+                self.problems
+                    .push(section.place_of("proxies").problem(wrong));
+            }
+        }
     }
 
     fn guard(&mut self, control: &Section<'_>) -> GuardAddress {
@@ -381,6 +422,17 @@ impl Reader<'_> {
         section.take(name, &mut self.problems, |text| {
             scalar::within(text, min, max)
         })
+    }
+}
+
+fn snapshots_by(text: &str) -> Result<SnapshotsBy, Wrong> {
+    match text {
+        "here" => Ok(SnapshotsBy::Here),
+        "agents" => Ok(SnapshotsBy::Agents),
+        _ => Err(Wrong::new(
+            format!("nobody is called '{text}'"),
+            "write here or agents",
+        )),
     }
 }
 

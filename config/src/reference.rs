@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
+use crate::kubernetes::{KUBERNETES, LEASE, VOLUME};
 use crate::limits::Limits;
 use crate::scalar::Scalar;
 use crate::settings::{self, Absent, Kind, SectionSpec, Setting};
@@ -14,12 +15,16 @@ const FOOT: &str = include_str!("reference/config-foot.md");
 const LIMITS_HEAD: &str = include_str!("reference/limits-head.md");
 
 /// The sections in the order of the documentation, each once. `limits` has a page of its own.
-const SECTIONS: [&SectionSpec; 10] = [
+const SECTIONS: [&SectionSpec; 14] = [
     &settings::ROOT,
     &settings::ADMIN,
     &settings::HTTP,
     &settings::CONTROL,
     &settings::GUARD,
+    &settings::PROXY_TLS,
+    &KUBERNETES,
+    &VOLUME,
+    &LEASE,
     &settings::POOL,
     &settings::SHARD,
     &settings::USER,
@@ -122,6 +127,10 @@ fn form(kind: &Kind) -> String {
             format!("section: {}, or `off`", section.title.to_lowercase())
         }
         Kind::List(item) => format!("list of: {}", form(item).trim_start_matches("section: ")),
+        Kind::Map(item) => format!(
+            "names, each with: {}",
+            form(item).trim_start_matches("section: ")
+        ),
     }
 }
 
@@ -193,5 +202,8 @@ fn kind_schema(kind: &Kind) -> Value {
             json!({ "anyOf": [section_schema(section), { "const": "off" }] })
         }
         Kind::List(item) => json!({ "type": "array", "items": kind_schema(item) }),
+        Kind::Map(item) => {
+            json!({ "type": "object", "additionalProperties": kind_schema(item) })
+        }
     }
 }

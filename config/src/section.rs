@@ -201,6 +201,45 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The keys and values of a map whose keys an operator chooses; absent means empty.
+    pub(crate) fn entries(
+        &self,
+        name: &str,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<(&'a str, &'a Node, Place)> {
+        match self.entry(name) {
+            Some(entry) => Self::entries_of(&entry.value, &self.place_of(name), problems),
+            None => Vec::new(),
+        }
+    }
+
+    /// The keys and values of such a map. What is no map, and a key that is there twice, are complained about.
+    pub(crate) fn entries_of(
+        node: &'a Node,
+        place: &Place,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<(&'a str, &'a Node, Place)> {
+        let entries: &[Entry] = match &node.value {
+            Value::Map(entries) => entries,
+            Value::Nothing => &[],
+            Value::Text(_) | Value::List(_) => {
+                let what = format!("{} stands here", node.describe());
+                problems.push(place.problem(Wrong::new(what, "write names with their values")));
+                &[]
+            }
+        };
+        let mut found: Vec<(&str, &Node, Place)> = Vec::new();
+        for entry in entries {
+            let place = place.below(&entry.key, entry.line);
+            if found.iter().any(|(earlier, ..)| *earlier == entry.key) {
+                problems.push(place.problem(Wrong::new("written twice", "keep one of them")));
+            } else {
+                found.push((&entry.key, &entry.value, place));
+            }
+        }
+        found
+    }
+
     /// The value of a setting as it stands in the file.
     pub(crate) fn node(&self, name: &str) -> Option<&'a Node> {
         self.entry(name).map(|entry| &entry.value)

@@ -1,6 +1,7 @@
 //! Every setting there is, as data. Unknown keys are refused by it, hints are taken from it, and config/schema.json and
 //! docs/config.md are written from it.
 
+use crate::kubernetes::KUBERNETES;
 use crate::limits;
 use crate::nearest::nearest;
 
@@ -58,6 +59,8 @@ pub(crate) enum Kind {
     /// A section, or the word `off`.
     SectionOrOff(&'static SectionSpec),
     List(&'static Self),
+    /// Names of the operator's choice, each with such a value.
+    Map(&'static Self),
 }
 
 /// What holds when a key is absent.
@@ -120,7 +123,7 @@ impl SectionSpec {
 }
 
 /// Shorthand of the tables below.
-const fn setting(
+pub(crate) const fn setting(
     name: &'static str,
     kind: Kind,
     default: Absent,
@@ -176,6 +179,13 @@ pub(crate) const ROOT: SectionSpec = SectionSpec {
             Absent::Means("its defaults"),
             Reload::Restart,
             "What the side that upgrades needs to know.",
+        ),
+        setting(
+            "kubernetes",
+            Kind::Section(&KUBERNETES),
+            Absent::Means("no cluster: only local snapshots"),
+            Reload::Restart,
+            "The cluster whose backup systems take snapshots of the servers' volumes.",
         ),
         setting(
             "limits",
@@ -271,6 +281,20 @@ pub(crate) const CONTROL: SectionSpec = SectionSpec {
             "Where the guard waits for an old server that is to follow the new one.",
         ),
         setting(
+            "proxy_tls",
+            Kind::Section(&PROXY_TLS),
+            Absent::Means("the system's authorities, for rediss://"),
+            Reload::Restart,
+            "What admin ports of proxies must show. With it all of them are dialed by TLS; without TLS only those of this machine are.",
+        ),
+        setting(
+            "snapshots",
+            Kind::OneOf(&["here", "agents"]),
+            Absent::Is("here"),
+            Reload::Restart,
+            "Who takes snapshots of volumes. here: this process, as `kubernetes` says. agents: the proxies that run as sidecars, over their admin ports.",
+        ),
+        setting(
             "proxy_lease",
             Kind::Time {
                 min: SECOND,
@@ -291,14 +315,41 @@ pub(crate) const CONTROL: SectionSpec = SectionSpec {
             "Oldest snapshot that still guards a cutover. An older one is taken again first.",
         ),
         setting(
+            "snapshots_kept",
+            Kind::Whole { min: 1, max: 1_000 },
+            Absent::Is("3"),
+            Reload::Restart,
+            "How many local snapshots of a shard stay when its upgrade has ended: the newest that are whole. Older ones are removed.",
+        ),
+        setting(
             "snapshot_check_every",
             Kind::Time {
                 min: SECOND,
                 max: DAY,
             },
-            Absent::Is("1m"),
+            Absent::Is("1min"),
             Reload::Restart,
             "How often a soak looks whether the snapshot from before the cutover is still good. Rests 20 times what the last look took, where that is longer.",
+        ),
+    ],
+};
+
+pub(crate) const PROXY_TLS: SectionSpec = SectionSpec {
+    title: "`control.proxy_tls`",
+    settings: &[
+        setting(
+            "ca",
+            Kind::Path,
+            Absent::Refused,
+            Reload::Restart,
+            "PEM certificates of the authorities that the proxies' certificates must come from; relative to this file.",
+        ),
+        setting(
+            "server_name",
+            Kind::Text,
+            Absent::Means("the host of the address"),
+            Reload::Restart,
+            "The name that a proxy's certificate must have.",
         ),
     ],
 };

@@ -91,13 +91,14 @@ impl Control {
         let logins = Logins::new(config.clone());
         let snapshots = LocalSnapshots::open(config.data_dir.join("snapshots"))?;
         let snapshots = snapshots.with_logins(logins.clone());
-        let local: Arc<dyn SnapshotProvider> = Arc::new(snapshots);
+        let local: Arc<dyn SnapshotProvider> = Arc::new(snapshots.clone());
         let providers = std::iter::once(local).chain(providers).collect();
         let world = Arc::new(World {
             proxies: Proxies::new(&config.control.proxies, local_proxy),
             servers: Servers::default(),
             guards: Guards::new(config.control.guard.clone()),
             logins,
+            local_snapshots: snapshots,
             providers: Providers::new(providers),
             metrics: CutoverMetrics::new()?,
             journal,
@@ -310,10 +311,13 @@ impl Inner {
                 }
                 if driver.approach().await == Phase::Aborted {
                     failed = Some(driver.shard().to_owned());
+                    driver.tidy_snapshots().await;
                 }
                 if driver.phase() == Phase::Soak {
                     inner.keep(tokio::spawn(async move {
-                        driver.soak().await;
+                        if driver.soak().await.is_end() {
+                            driver.tidy_snapshots().await;
+                        }
                     }));
                 }
             }

@@ -10,7 +10,9 @@ mod snapshot_tests {
 
     use tempfile::TempDir;
     use understudy_config::BackendUrl;
-    use understudy_control::snapshot::{How, LocalSnapshots, SnapshotError, SnapshotRecord};
+    use understudy_control::snapshot::{
+        How, LocalSnapshots, SnapshotError, SnapshotProvider, SnapshotRecord, SnapshotWish,
+    };
     use understudy_lab::{Server, ServerOptions, Version};
     use understudy_net::{Client, Endpoint, Value};
     use understudy_rdb::FileReader;
@@ -84,6 +86,51 @@ mod snapshot_tests {
         server: &Server,
     ) -> Result<SnapshotRecord, SnapshotError> {
         snapshots.take(&url(server), "sessions/s1", pending()).await
+    }
+
+    #[tokio::test]
+    async fn the_newest_whole_snapshots_of_a_shard_stay() {
+        let server = Server::start(Version::Redis8_2_3, ServerOptions::new())
+            .await
+            .unwrap();
+        let (directory, snapshots) = store();
+        let of_shard = async |shard: &str, run: &str| {
+            let wish = SnapshotWish {
+                run: run.to_owned(),
+                pool: "p".to_owned(),
+                shard: shard.to_owned(),
+                server: server.url(),
+                recipe: "local".to_owned(),
+                level: understudy_control::snapshot::Level::App,
+            };
+            let taken = SnapshotProvider::take(&snapshots, &wish, &|_| {}).await;
+            taken.unwrap().id
+        };
+        let by_hand = take(&snapshots, &server).await.unwrap().id;
+        let other = of_shard("s2", "other").await;
+        let mut taken = Vec::new();
+        for run in ["one", "two", "three", "four"] {
+            taken.push(of_shard("s1", run).await);
+        }
+        // The newest is damaged: it stays, and does not count as one of the two.
+        let newest = directory.path().join(format!("snapshots/{}.rdb", taken[3]));
+        std::fs::write(newest, b"REDIS").unwrap();
+        snapshots.keep_newest("p", "s1", 2);
+        let left = || -> std::collections::BTreeSet<String> {
+            let records = snapshots.list().unwrap().into_iter();
+            records.map(|record| record.id).collect()
+        };
+        let [_, two, three, four] = &taken[..] else {
+            panic!("four")
+        };
+        let expect = [&by_hand, &other, two, three, four].map(Clone::clone);
+        assert_eq!(left(), expect.into());
+        for id in [two, three] {
+            snapshots.verify(id).await.unwrap();
+        }
+        snapshots.keep_newest("p", "s1", 2);
+        assert_eq!(left().len(), 5, "nothing more goes");
+        assert_eq!(files(&directory).len(), 10, "no file is left over");
     }
 
     #[tokio::test]

@@ -81,6 +81,11 @@ async fn start_and_abort_again_and_again_leave_nothing_behind() {
     scene.wait_for("soak", LIMIT).await.unwrap();
     let report = verdict(load, &all(&scene.targets)).await;
     assert_clean(&report);
+    // `control.snapshots_kept` of the ends before, and the one that guards this upgrade.
+    let snapshots = std::fs::read_dir(scene.directory().join("serve-0/snapshots")).unwrap();
+    let is_rdb = |entry: &std::fs::DirEntry| entry.path().extension().is_some_and(|it| it == "rdb");
+    let kept = snapshots.flatten().filter(is_rdb).count();
+    assert!((1..=3 + 1).contains(&kept), "{kept} snapshots are left");
     // What CONFIG REWRITE kept of the former attempts must not come back.
     scene.targets[0].restart().await.unwrap();
     let role = scene.targets[0].info("role").await.unwrap();

@@ -263,7 +263,7 @@ fn files_of_the_wrong_shape_are_refused() {
     check(
         "just a text",
         &[
-            "line 1: one value stands here; write a section with data_dir, workers, admin, http, control, limits, pools",
+            "line 1: one value stands here; write a section with data_dir, workers, admin, http, control, kubernetes, limits, pools",
         ],
     );
     check(
@@ -291,7 +291,7 @@ fn files_of_the_wrong_shape_are_refused() {
     check(
         &format!("{POOL}\ncolour: blue"),
         &[
-            "colour (line 2): unknown setting; known here: data_dir, workers, admin, http, control, limits, pools",
+            "colour (line 2): unknown setting; known here: data_dir, workers, admin, http, control, kubernetes, limits, pools",
         ],
     );
 }
@@ -623,4 +623,50 @@ fn no_damage_to_a_file_is_a_panic() {
             );
         }
     }
+}
+
+#[test]
+fn a_proxy_on_another_machine_is_never_driven_in_clear_text() {
+    let refused = "control.proxies (line 1): 10.0.0.5:7380 would be driven in clear text; write rediss:// and, for an authority of your own, control.proxy_tls: { ca: FILE }; the proxy needs admin.tls";
+    let clear = format!("control: {{ proxies: ['127.0.0.1:1', '10.0.0.5:7380'] }}\n{POOL}");
+    check(&clear, &[refused]);
+    for kept in [
+        "proxies: ['rediss://10.0.0.5:7380']",
+        "proxies: ['10.0.0.5:7380'], proxy_tls: { ca: /x }",
+        "proxies: ['redis://[::1]:7380', 'localhost:1', 'unix:///a.sock']",
+    ] {
+        parse(&format!("control: {{ {kept} }}\n{POOL}")).unwrap();
+    }
+}
+
+#[test]
+fn a_cluster_is_described_with_names_of_the_operators_choice() {
+    let yaml = format!(
+        "kubernetes: {{ namespace: redis, level: crash, params: {{ csi: {{ class: fast }} }}, volumes: {{ s1: {{ claim: data-0 }} }}, lease: {{ duration: 20s }} }}\ncontrol: {{ snapshots: agents }}\n{POOL}"
+    );
+    let config = parse(&yaml).unwrap();
+    assert_eq!(config.control.snapshots, crate::SnapshotsBy::Agents);
+    let cluster = config.kubernetes.unwrap();
+    assert_eq!(cluster.level, crate::SnapshotLevel::Crash);
+    assert_eq!(cluster.params["csi"]["class"], "fast");
+    assert_eq!(cluster.volumes["s1"].claim, "data-0");
+    assert_eq!(cluster.lease.duration.as_secs(), 20);
+    assert_eq!(parse(POOL).unwrap().kubernetes, None);
+}
+
+#[test]
+fn what_is_wrong_with_a_cluster_is_told_at_once() {
+    check(
+        &format!(
+            "kubernetes: {{ namespace: Redis, level: none, params: [], volumes: {{ s1: {{ }}, s2: x }}, lease: {{ duration: 1s }} }}\n{POOL}"
+        ),
+        &[
+            "kubernetes.namespace (line 1): 'Redis' is no name of an object; write a-z, 0-9, '-' and '.', a letter or digit at both ends",
+            "kubernetes.level (line 1): there is no level 'none'; write app or crash",
+            "kubernetes.params (line 1): a list stands here; write names with their values",
+            "kubernetes.volumes.s1.claim (line 1): missing; write it: name of the PersistentVolumeClaim that the shard's server writes to",
+            "kubernetes.volumes.s2 (line 1): one value stands here; write a section with claim, namespace",
+            "kubernetes.lease.duration (line 1): 1s is too small; write a value from 3s to 10min",
+        ],
+    );
 }

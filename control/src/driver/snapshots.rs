@@ -184,6 +184,18 @@ impl Driver {
         }
     }
 
+    /// The shard is at an end, and the journal says so: old local snapshots of it may go.
+    pub(crate) async fn tidy_snapshots(&self) {
+        let (pool, shard) = (self.record.pool.clone(), self.record.shard.clone());
+        let keep = self.world.config.control.snapshots_kept;
+        let local = self.world.local_snapshots.clone();
+        let tidied =
+            tokio::task::spawn_blocking(move || local.keep_newest(&pool, &shard, keep)).await;
+        if let Err(error) = tidied {
+            tracing::warn!(%error, "old snapshots are not removed");
+        }
+    }
+
     /// After an abort a snapshot is let go only where the source is seen to serve: else it may be all that is left.
     pub(super) async fn abandon_snapshots(&mut self) {
         if self.record.snapshots().next().is_none() && self.record.snapshot_wish.is_none() {

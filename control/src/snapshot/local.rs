@@ -33,6 +33,15 @@ pub struct LocalSnapshots {
     logins: Option<Logins>,
 }
 
+/// What a snapshot is taken for.
+#[derive(Clone, Copy)]
+pub(super) struct Purpose<'a> {
+    pub(super) label: &'a str,
+    /// Empty, like the shard, where it guards none.
+    pub(super) pool: &'a str,
+    pub(super) shard: &'a str,
+}
+
 /// What we know about the server before we ask for its data.
 struct Known {
     server: String,
@@ -104,7 +113,12 @@ impl LocalSnapshots {
         cancel: impl Future<Output = ()> + Send,
     ) -> Result<SnapshotRecord, SnapshotError> {
         let endpoint = Endpoint::from(server).with_db(0);
-        self.take_from(server, &endpoint, label, cancel).await
+        let purpose = Purpose {
+            label,
+            pool: "",
+            shard: "",
+        };
+        self.take_from(server, &endpoint, purpose, cancel).await
     }
 
     /// As [`LocalSnapshots::take`], of a server that is dialed in a way of its own.
@@ -112,13 +126,13 @@ impl LocalSnapshots {
         &self,
         server: &BackendUrl,
         endpoint: &Endpoint,
-        label: &str,
+        purpose: Purpose<'_>,
         cancel: impl Future<Output = ()> + Send,
     ) -> Result<SnapshotRecord, SnapshotError> {
         let (mut asking, known) = self.know(server, endpoint).await?;
         let protection = Protection::lift(&mut asking, &known.server, &self.directory).await?;
         let taken = tokio::select! {
-            taken = self.take_protected((server, endpoint), label, &known, &mut asking) => taken,
+            taken = self.take_protected((server, endpoint), purpose, &known, &mut asking) => taken,
             () = cancel => Err(SnapshotError::Cancelled),
         };
         // A question that was dropped half way has used up its connection.
@@ -235,12 +249,12 @@ impl LocalSnapshots {
     async fn take_protected(
         &self,
         (server, endpoint): (&BackendUrl, &Endpoint),
-        label: &str,
+        purpose: Purpose<'_>,
         known: &Known,
         asking: &mut Client,
     ) -> Result<SnapshotRecord, SnapshotError> {
         let taken_at_unix_ms = unix_ms();
-        let id = format!("{}-{taken_at_unix_ms}", file_name(label));
+        let id = format!("{}-{taken_at_unix_ms}", file_name(purpose.label));
         let mut partial = Partial::create(&self.directory, &id).await?;
         let (whole, replid, offset, how) =
             match self.over_the_wire(endpoint, known, &mut partial).await {
@@ -261,7 +275,9 @@ impl LocalSnapshots {
         let record = SnapshotRecord {
             path: self.directory.join(format!("{id}.rdb")),
             id,
-            label: label.to_owned(),
+            label: purpose.label.to_owned(),
+            pool: purpose.pool.to_owned(),
+            shard: purpose.shard.to_owned(),
             bytes: whole.summary.bytes,
             keys: whole.summary.keys,
             checksum: whole

@@ -1,12 +1,12 @@
 //! `local` as a provider: the same rules for an RDB under data_dir as for a volume in a backup system.
 //!
 //! A run is found again by its record's label. `check` and `verify` read the whole file. `release` deletes nothing: how many
-//! snapshots are kept is a setting of its own.
+//! snapshots are kept is a setting of its own (`keep.rs`).
 
 use std::collections::BTreeMap;
 
 use super::error::SnapshotError;
-use super::local::LocalSnapshots;
+use super::local::{LocalSnapshots, Purpose};
 use super::provider::{
     Answer, Level, Preflight, PreflightProblem, Progress, ProviderError, ProviderErrorKind,
     Release, RestoreTo, SnapshotHandle, SnapshotProvider, SnapshotWish, Verified,
@@ -53,7 +53,12 @@ impl SnapshotProvider for LocalSnapshots {
                     let (server, endpoint) =
                         self.reach(wish).map_err(ProviderError::misconfigured)?;
                     let never = std::future::pending();
-                    let taking = self.take_from(&server, &endpoint, &wish.run, never);
+                    let purpose = Purpose {
+                        label: &wish.run,
+                        pool: &wish.pool,
+                        shard: &wish.shard,
+                    };
+                    let taking = self.take_from(&server, &endpoint, purpose, never);
                     taking.await?
                 }
             };

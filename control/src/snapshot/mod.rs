@@ -17,12 +17,14 @@
 
 mod copy;
 mod error;
+mod keep;
 mod local;
 mod local_provider;
 mod logins;
 mod protect;
 mod provider;
 mod providers;
+mod quiesce;
 mod record;
 mod restore;
 mod run;
@@ -38,6 +40,7 @@ pub use provider::{
     Verified,
 };
 pub(crate) use providers::Providers;
+pub use quiesce::{Quiesce, Quiesced, quiesce};
 pub use record::{How, SnapshotRecord};
 pub use run::run_name;
 

@@ -11,6 +11,12 @@ pub struct SnapshotRecord {
     pub id: String,
     /// What it was taken for.
     pub label: String,
+    /// The pool of the shard that it guards; empty where it was taken for none.
+    #[serde(default)]
+    pub pool: String,
+    /// The shard that it guards; empty where it was taken for none.
+    #[serde(default)]
+    pub shard: String,
     /// The RDB.
     pub path: PathBuf,
     /// Its size.

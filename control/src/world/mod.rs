@@ -13,7 +13,7 @@ use crate::effects::Failpoint;
 use crate::journal::Journal;
 use crate::metrics::CutoverMetrics;
 use crate::proxies::Proxies;
-use crate::snapshot::{Logins, Providers};
+use crate::snapshot::{LocalSnapshots, Logins, Providers};
 
 pub(crate) use carry::{carry_scripts, carry_settings, carry_users};
 pub(crate) use gather::{Asked, build, gather};
@@ -28,6 +28,8 @@ pub(crate) struct World {
     pub(crate) servers: Servers,
     pub(crate) guards: Guards,
     pub(crate) logins: Logins,
+    /// Those of the recipe `local`, which are among the providers too.
+    pub(crate) local_snapshots: LocalSnapshots,
     /// Whoever takes snapshots.
     pub(crate) providers: Providers,
     pub(crate) metrics: CutoverMetrics,

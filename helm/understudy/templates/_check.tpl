@@ -17,18 +17,15 @@ What the schema cannot say: each problem names the value and what to write inste
 {{- $problems = append $problems (printf "pools: %s listens on %s, which is the port of admin or http" $pool.name $port) -}}
 {{- end -}}
 {{- if $port -}}{{- $_ := set $ports $port $pool.name -}}{{- end -}}
-{{- if and $.Values.proxy.enabled (regexMatch "^(127\\.|localhost:|\\[::1\\])" $pool.listen) -}}
+{{- if and (or $.Values.proxy.enabled (and $.Values.sidecar.enabled (eq $.Values.sidecar.listen "pod"))) (regexMatch "^(127\\.|localhost:|\\[::1\\])" $pool.listen) -}}
 {{- $problems = append $problems (printf "pools: %s listens on %s, which nobody outside the Pod reaches; write 0.0.0.0:%s" $pool.name $pool.listen $port) -}}
 {{- end -}}
 {{- end -}}
 {{- if not (or .Values.proxy.enabled .Values.sidecar.enabled) -}}
 {{- $problems = append $problems "proxy.enabled and sidecar.enabled are both false: nothing would serve" -}}
 {{- end -}}
-{{- if and .Values.proxy.enabled .Values.control.enabled (eq .Values.proxy.kind "Deployment") (not .Values.control.proxies) -}}
-{{- $problems = append $problems "proxy.kind: control must know every proxy, and the Pods of a Deployment have no names; use StatefulSet, or name them in control.proxies, or set control.enabled=false" -}}
-{{- end -}}
-{{- if and .Values.proxy.autoscaling.enabled (ne .Values.proxy.kind "Deployment") -}}
-{{- $problems = append $problems "proxy.autoscaling: only with proxy.kind=Deployment; control must know every proxy of a StatefulSet, so set proxy.replicas" -}}
+{{- if and .Values.control.enabled .Values.control.address -}}
+{{- $problems = append $problems "control.address: it names a control elsewhere; set control.enabled=false, or leave it out" -}}
 {{- end -}}
 {{- if and .Values.proxy.autoscaling.enabled (gt (int .Values.proxy.autoscaling.minReplicas) (int .Values.proxy.autoscaling.maxReplicas)) -}}
 {{- $problems = append $problems "proxy.autoscaling: minReplicas is larger than maxReplicas" -}}
@@ -47,14 +44,14 @@ What the schema cannot say: each problem names the value and what to write inste
 {{- if not (hasKey $known $recipe) -}}
 {{- $problems = append $problems (printf "snapshots.recipes: no recipe %q here (%s); your own belong in snapshots.ownRecipes with snapshots.ownRules" $recipe (keys $known | sortAlpha | join ", ")) -}}
 {{- end -}}
+{{- range $rule := default list (get $known $recipe) -}}
+{{- if and $rule.param (not $rule.namespace) (not (dig $recipe $rule.param "" $.Values.snapshots.params)) -}}
+{{- $problems = append $problems (printf "snapshots.params.%s.%s: say in which namespace it is" $recipe $rule.param) -}}
 {{- end -}}
-{{- range $recipe, $_ := .Values.snapshots.recipeNamespaces -}}
-{{- if not (has $recipe $.Values.snapshots.recipes) -}}
-{{- $problems = append $problems (printf "snapshots.recipeNamespaces: %s is not in snapshots.recipes" $recipe) -}}
 {{- end -}}
 {{- end -}}
 {{- range $name := .Values.control.settings | keys -}}
-{{- if has $name (list "proxies" "login" "guard" "proxy_tls" "proxy_user" "proxy_password_file" "snapshots" "address") -}}
+{{- if has $name (list "proxies" "login" "guard" "proxy_tls" "snapshots" "address" "announce") -}}
 {{- $problems = append $problems (printf "control.settings: %s is written by the chart" $name) -}}
 {{- end -}}
 {{- end -}}
@@ -64,6 +61,7 @@ What the schema cannot say: each problem names the value and what to write inste
 {{- if and (eq .Values.snapshots.admissionPolicy.enabled "true") (not (semverCompare ">=1.30.0-0" (include "understudy.kube-version" .))) -}}
 {{- $problems = append $problems (printf "snapshots.admissionPolicy.enabled: this cluster is Kubernetes %s; ValidatingAdmissionPolicy needs 1.30 or later" (include "understudy.kube-version" .)) -}}
 {{- end -}}
+{{- $problems = uniq $problems -}}
 {{- if $problems -}}
 {{- fail (printf "\n\n  %s\n" (join "\n  " $problems)) -}}
 {{- end -}}

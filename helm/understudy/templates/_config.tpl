@@ -12,7 +12,7 @@
 {{- $pools := list -}}
 {{- range $pool := $values.pools -}}
 {{- $pool = deepCopy $pool -}}
-{{- if eq $.part "sidecar" -}}
+{{- if and (eq $.part "sidecar") (eq $values.sidecar.listen "loopback") -}}
 {{- $_ := set $pool "listen" (printf "127.0.0.1:%s" (include "understudy.pool-port" $pool)) -}}
 {{- end -}}
 {{- $pools = append $pools $pool -}}
@@ -25,34 +25,33 @@
   "http" (dict "listen" (printf "0.0.0.0:%v" $values.http.port))
   "pools" $pools -}}
 {{- if $values.limits -}}{{- $_ := set $config "limits" $values.limits -}}{{- end -}}
-{{- if eq .part "control" -}}
-{{- $_ := set $config "control" (include "understudy.control-config" $root | fromJson) -}}
-{{- end -}}
+{{- $_ := set $config "control" (include "understudy.control-config" . | fromJson) -}}
 {{- if eq .part (include "understudy.snapshot-part" $root) -}}
 {{- $_ := set $config "kubernetes" (include "understudy.kubernetes-config" $root | fromJson) -}}
 {{- end -}}
 {{- toYaml $config -}}
 {{- end -}}
 
+{{/* Proxies and sidecars register with control, which then drives them; both ways by TLS, with one login. */}}
 {{- define "understudy.control-config" -}}
-{{- $name := include "understudy.fullname" . -}}
-{{- $proxies := list -}}
-{{- if and .Values.proxy.enabled (eq .Values.proxy.kind "StatefulSet") -}}
-{{- range $index := until (int .Values.proxy.replicas) -}}
-{{- $proxies = append $proxies (printf "rediss://%s-proxy-%d.%s-proxies.%s.svc:%v" $name $index $name $.Release.Namespace $.Values.admin.port) -}}
-{{- end -}}
-{{- end -}}
-{{- $announce := default (printf "%s-control-guard.%s.svc" $name .Release.Namespace) .Values.control.guard.announce -}}
+{{- $values := .root.Values -}}
+{{- $name := include "understudy.fullname" .root -}}
+{{- $namespace := .root.Release.Namespace -}}
 {{- $control := dict
-  "proxies" (concat $proxies .Values.control.proxies)
-  "proxy_user" .Values.admin.user
-  "proxy_password_file" "/etc/understudy/token/token"
-  "proxy_tls" (dict "ca" "/etc/understudy/tls/ca.crt" "server_name" .Values.admin.tls.serverName)
-  "guard" (dict "listen" (printf "0.0.0.0:%v" .Values.control.guard.port) "announce" $announce) -}}
-{{- if eq (include "understudy.snapshot-part" .) "sidecar" -}}
-{{- $_ := set $control "snapshots" "agents" -}}
+  "login" (dict "name" $values.admin.user "password_file" "/etc/understudy/token/token")
+  "proxy_tls" (dict "ca" "/etc/understudy/tls/ca.crt" "server_name" $values.admin.tls.serverName) -}}
+{{- if eq .part "control" -}}
+{{- $announce := default (printf "%s-control-guard.%s.svc" $name $namespace) $values.control.guard.announce -}}
+{{- $_ := set $control "guard" (dict "listen" (printf "0.0.0.0:%v" $values.control.guard.port) "announce" $announce) -}}
+{{- if $values.control.proxies -}}{{- $_ := set $control "proxies" $values.control.proxies -}}{{- end -}}
+{{- if eq (include "understudy.snapshot-part" .root) "sidecar" -}}{{- $_ := set $control "snapshots" "agents" -}}{{- end -}}
+{{- $control = mergeOverwrite $control (deepCopy $values.control.settings) -}}
+{{- else if $values.control.enabled -}}
+{{- $_ := set $control "address" (printf "rediss://%s-control.%s.svc:%v" $name $namespace $values.admin.port) -}}
+{{- else if $values.control.address -}}
+{{- $_ := set $control "address" $values.control.address -}}
 {{- end -}}
-{{- mergeOverwrite $control .Values.control.settings | toJson -}}
+{{- $control | toJson -}}
 {{- end -}}
 
 {{- define "understudy.kubernetes-config" -}}

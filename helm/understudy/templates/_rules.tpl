@@ -44,9 +44,11 @@ volume, of restore, and of the Lease by which sidecars agree.
 {{- end -}}
 {{- range $recipe := $snapshots.recipes -}}
 {{- range $rule := default list (get $known $recipe) -}}
-{{- $home := get $snapshots.recipeNamespaces $recipe -}}
-{{- if and $home $rule.namespace -}}{{- $rule = set (deepCopy $rule) "namespace" $home -}}{{- end -}}
+{{- if or (ne $rule.for "restore") $snapshots.restore -}}
+{{- $home := dig $recipe (default "" $rule.param) "" $snapshots.params -}}
+{{- if $home -}}{{- $rule = set (deepCopy $rule) "namespace" $home -}}{{- end -}}
 {{- $wanted = append $wanted $rule -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- concat $wanted $snapshots.ownRules | toJson -}}

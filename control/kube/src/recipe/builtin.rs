@@ -11,8 +11,58 @@ use super::{Recipe, merge, read};
 
 /// Every shipped recipe: its file's name without ending, and its text.
 pub const BUILTIN: &[(&str, &str)] = &[
+    ("commvault", include_str!("../../recipes/commvault.yaml")),
+    (
+        "commvault-job",
+        include_str!("../../recipes/commvault-job.yaml"),
+    ),
     ("csi", include_str!("../../recipes/csi.yaml")),
+    ("csi-group", include_str!("../../recipes/csi-group.yaml")),
+    ("k8up", include_str!("../../recipes/k8up.yaml")),
+    ("kanister", include_str!("../../recipes/kanister.yaml")),
+    ("kasten", include_str!("../../recipes/kasten.yaml")),
+    (
+        "kasten-policy",
+        include_str!("../../recipes/kasten-policy.yaml"),
+    ),
+    ("kubemove", include_str!("../../recipes/kubemove.yaml")),
+    ("kubestash", include_str!("../../recipes/kubestash.yaml")),
+    ("longhorn", include_str!("../../recipes/longhorn.yaml")),
+    (
+        "longhorn-csi",
+        include_str!("../../recipes/longhorn-csi.yaml"),
+    ),
+    (
+        "longhorn-snapshot",
+        include_str!("../../recipes/longhorn-snapshot.yaml"),
+    ),
+    (
+        "openebs-csi",
+        include_str!("../../recipes/openebs-csi.yaml"),
+    ),
+    (
+        "openebs-velero",
+        include_str!("../../recipes/openebs-velero.yaml"),
+    ),
+    ("restic", include_str!("../../recipes/restic.yaml")),
+    ("stash", include_str!("../../recipes/stash.yaml")),
+    ("stork", include_str!("../../recipes/stork.yaml")),
+    ("stork-app", include_str!("../../recipes/stork-app.yaml")),
+    (
+        "stork-group",
+        include_str!("../../recipes/stork-group.yaml"),
+    ),
+    (
+        "trident-csi",
+        include_str!("../../recipes/trident-csi.yaml"),
+    ),
+    (
+        "trident-protect",
+        include_str!("../../recipes/trident-protect.yaml"),
+    ),
+    ("trilio", include_str!("../../recipes/trilio.yaml")),
     ("velero", include_str!("../../recipes/velero.yaml")),
+    ("volsync", include_str!("../../recipes/volsync.yaml")),
 ];
 
 /// How many recipes may extend each other in a row.

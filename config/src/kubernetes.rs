@@ -1,0 +1,248 @@
+//! `kubernetes`: where snapshots of volumes are taken by recipes of a cluster's backup systems.
+//!
+//! Only what an operator writes is checked here. What a recipe needs of its parameters is checked where recipes are read.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::problem::Problem;
+use crate::scalar;
+use crate::section::{Section, Wrong, take_text};
+use crate::settings::{Absent, Kind, Reload, SectionSpec, setting};
+use crate::sources::Sources;
+
+const SECOND: u64 = 1_000_000;
+
+/// The cluster, and what its recipes are told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// Where our objects are; none means that of the service account or of the kubeconfig's context.
+    pub namespace: Option<String>,
+    /// How the API server is reached; none means from inside the cluster, or `KUBECONFIG`.
+    pub kubeconfig: Option<PathBuf>,
+    /// Recipes of the operator's own, beside those that come with us.
+    pub recipes_dir: Option<PathBuf>,
+    /// How far a server is quieted before its volume is cut.
+    pub level: SnapshotLevel,
+    /// Parameters by recipe and name.
+    pub params: BTreeMap<String, BTreeMap<String, String>>,
+    /// Claims by shard, where they are not to be found from the server's address.
+    pub volumes: BTreeMap<String, VolumeClaim>,
+    /// How the sidecars of a pool agree on one that acts.
+    pub lease: AgentLease,
+}
+
+/// How far a server is quieted before its volume is cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SnapshotLevel {
+    /// An RDB was finished, or the append-only file synced, after the request.
+    #[default]
+    App,
+    /// Not at all.
+    Crash,
+}
+
+/// A volume by its claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeClaim {
+    /// The claim's name.
+    pub claim: String,
+    /// Its namespace, where it is another than ours.
+    pub namespace: Option<String>,
+}
+
+/// How the sidecars of a pool agree on one that acts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentLease {
+    /// The Lease's name; none means `understudy-<pool>`.
+    pub name: Option<String>,
+    /// How long one that stays silent keeps it.
+    pub duration: Duration,
+}
+
+impl Default for AgentLease {
+    fn default() -> Self {
+        Self {
+            name: None,
+            duration: Duration::from_secs(15),
+        }
+    }
+}
+
+pub(crate) const KUBERNETES: SectionSpec = SectionSpec {
+    title: "`kubernetes`",
+    settings: &[
+        setting(
+            "namespace",
+            Kind::Text,
+            Absent::Means("that of the service account"),
+            Reload::Restart,
+            "Namespace of the servers' volumes and of our objects.",
+        ),
+        setting(
+            "kubeconfig",
+            Kind::Path,
+            Absent::Means("from inside the cluster, or KUBECONFIG"),
+            Reload::Restart,
+            "How the API server is reached; relative to this file.",
+        ),
+        setting(
+            "recipes_dir",
+            Kind::Path,
+            Absent::Means("only the recipes that come with us"),
+            Reload::Restart,
+            "Folder with recipes of your own, *.yaml; relative to this file.",
+        ),
+        setting(
+            "level",
+            Kind::OneOf(&["app", "crash"]),
+            Absent::Is("app"),
+            Reload::Restart,
+            "How far a server is quieted before its volume is cut. app: an RDB was finished, or the append-only file synced, after the request, and no client was held for it. crash: not at all.",
+        ),
+        setting(
+            "params",
+            Kind::Map(&Kind::Map(&Kind::Text)),
+            Absent::Means("the defaults of each recipe"),
+            Reload::Restart,
+            "Parameters of recipes, by recipe and name.",
+        ),
+        setting(
+            "volumes",
+            Kind::Map(&Kind::Section(&VOLUME)),
+            Absent::Means("found from the servers' addresses"),
+            Reload::Restart,
+            "Claims of the servers' volumes, by shard.",
+        ),
+        setting(
+            "lease",
+            Kind::Section(&LEASE),
+            Absent::Means("its defaults"),
+            Reload::Restart,
+            "How the sidecars of a pool agree on one that acts.",
+        ),
+    ],
+};
+
+pub(crate) const VOLUME: SectionSpec = SectionSpec {
+    title: "`kubernetes.volumes.<shard>`",
+    settings: &[
+        setting(
+            "claim",
+            Kind::Text,
+            Absent::Refused,
+            Reload::Restart,
+            "Name of the PersistentVolumeClaim that the shard's server writes to.",
+        ),
+        setting(
+            "namespace",
+            Kind::Text,
+            Absent::Means("`kubernetes.namespace`"),
+            Reload::Restart,
+            "Its namespace.",
+        ),
+    ],
+};
+
+pub(crate) const LEASE: SectionSpec = SectionSpec {
+    title: "`kubernetes.lease`",
+    settings: &[
+        setting(
+            "name",
+            Kind::Text,
+            Absent::Means("`understudy-<pool>`"),
+            Reload::Restart,
+            "Name of the Lease.",
+        ),
+        setting(
+            "duration",
+            Kind::Time {
+                min: 3 * SECOND,
+                max: 600 * SECOND,
+            },
+            Absent::Is("15s"),
+            Reload::Restart,
+            "How long a sidecar that stays silent keeps the Lease. Another one goes on with its snapshot then.",
+        ),
+    ],
+};
+
+impl Kubernetes {
+    /// Reads the section, if the file has one.
+    pub(crate) fn read(
+        file: &Section<'_>,
+        sources: Sources<'_>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Self> {
+        let section = file.section("kubernetes", &KUBERNETES, problems)?;
+        let namespace = section.take("namespace", problems, object_name);
+        let kubeconfig = section.take("kubeconfig", problems, |text| sources.path(text));
+        let recipes_dir = section.take("recipes_dir", problems, |text| sources.path(text));
+        let level = section.take("level", problems, level).unwrap_or_default();
+        let mut params = BTreeMap::new();
+        for (recipe, node, place) in section.entries("params", problems) {
+            let mut values = BTreeMap::new();
+            for (name, node, place) in Section::entries_of(node, &place, problems) {
+                if let Some(value) = take_text(node, &place, problems) {
+                    values.insert(name.to_owned(), value.to_owned());
+                }
+            }
+            params.insert(recipe.to_owned(), values);
+        }
+        let mut volumes = BTreeMap::new();
+        for (shard, node, place) in section.entries("volumes", problems) {
+            let Some(volume) = Section::open(node, place, &VOLUME, problems) else {
+                continue;
+            };
+            let claim = volume.require("claim", problems, object_name);
+            let namespace = volume.take("namespace", problems, object_name);
+            if let Some(claim) = claim {
+                volumes.insert(shard.to_owned(), VolumeClaim { claim, namespace });
+            }
+        }
+        let mut lease = AgentLease::default();
+        if let Some(section) = section.section("lease", &LEASE, problems) {
+            lease.name = section.take("name", problems, object_name);
+            let (min, max) = section.bounds("duration");
+            let within = |text: &str| scalar::within(text, min, max);
+            if let Some(duration) = section.take("duration", problems, within) {
+                lease.duration = duration;
+            }
+        }
+        Some(Self {
+            namespace,
+            kubeconfig,
+            recipes_dir,
+            level,
+            params,
+            volumes,
+            lease,
+        })
+    }
+}
+
+fn level(text: &str) -> Result<SnapshotLevel, Wrong> {
+    match text {
+        "app" => Ok(SnapshotLevel::App),
+        "crash" => Ok(SnapshotLevel::Crash),
+        _ => Err(Wrong::new(
+            format!("there is no level '{text}'"),
+            "write app or crash",
+        )),
+    }
+}
+
+/// A name as the API server takes it (RFC 1123).
+fn object_name(text: &str) -> Result<String, Wrong> {
+    let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let fits = text.len() <= 253 && text.chars().all(letter);
+    if fits && ends(text.chars().next()) && ends(text.chars().next_back()) {
+        return Ok(text.to_owned());
+    }
+    Err(Wrong::new(
+        format!("'{text}' is no name of an object"),
+        "write a-z, 0-9, '-' and '.', a letter or digit at both ends",
+    ))
+}

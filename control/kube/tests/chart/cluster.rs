@@ -1,0 +1,96 @@
+//! A real API server takes what the chart writes, where one may be used: `UNDERSTUDY_TEST_CLUSTER=1` and `KUBECONFIG`.
+//!
+//! Everything but two namespaces is a dry run. A kind that the server does not serve is named and left out.
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, DynamicObject, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::discovery;
+use serde_json::{Value, json};
+
+use crate::helm;
+use crate::objects::title;
+
+#[tokio::test]
+async fn the_api_server_accepts_every_object_that_it_serves() {
+    if std::env::var_os("UNDERSTUDY_TEST_CLUSTER").is_none_or(|it| it != "1") {
+        eprintln!("skipped: UNDERSTUDY_TEST_CLUSTER=1 and KUBECONFIG name no cluster to use");
+        return;
+    }
+    let client = kube::Client::try_default().await.expect("KUBECONFIG");
+    let values: Vec<Value> = helm::scenarios().into_iter().map(|it| it.1).collect();
+    let namespace = format!("understudy-chart-{}", std::process::id());
+    let Some(rendered) = helm::render_into(&values, "understudy", &namespace) else {
+        return;
+    };
+    let (mut accepted, mut unknown) = (0, std::collections::BTreeSet::new());
+    let mut problems = Vec::new();
+    let mut made = Vec::new();
+    for object in rendered
+        .into_iter()
+        .flat_map(Result::unwrap)
+        .chain(crate::examples::objects())
+    {
+        let mut object = object;
+        let gvk = kind(&object);
+        let Ok((resource, capabilities)) = discovery::pinned_kind(&client, &gvk).await else {
+            unknown.insert(format!("{}/{}", gvk.api_version(), gvk.kind));
+            continue;
+        };
+        if let discovery::Scope::Namespaced = capabilities.scope {
+            // All in one place: the namespaces of the values are nobody's here.
+            object["metadata"]["namespace"] = json!(namespace);
+            if made.is_empty() {
+                make(&client, &namespace).await;
+                made.push(namespace.clone());
+            }
+        }
+        match try_out(&client, &resource, &object).await {
+            Ok(()) => accepted += 1,
+            Err(why) => problems.push(format!("{}: {why}", title(&object))),
+        }
+    }
+    for name in made {
+        let all: Api<Namespace> = Api::all(client.clone());
+        all.delete(&name, &Default::default()).await.ok();
+    }
+    eprintln!("accepted {accepted} objects; the server does not serve {unknown:?}");
+    assert!(problems.is_empty(), "{problems:#?}");
+    assert!(accepted > 50);
+}
+
+fn kind(object: &Value) -> GroupVersionKind {
+    let api = object["apiVersion"].as_str().unwrap_or_default();
+    let (group, version) = api.split_once('/').unwrap_or(("", api));
+    GroupVersionKind::gvk(group, version, object["kind"].as_str().unwrap_or_default())
+}
+
+async fn make(client: &kube::Client, name: &str) {
+    let all: Api<Namespace> = Api::all(client.clone());
+    let mut namespace = Namespace::default();
+    namespace.metadata.name = Some(name.to_owned());
+    all.create(&PostParams::default(), &namespace)
+        .await
+        .expect("make a namespace");
+}
+
+async fn try_out(
+    client: &kube::Client,
+    resource: &ApiResource,
+    object: &Value,
+) -> Result<(), String> {
+    let typed: DynamicObject =
+        serde_json::from_value(object.clone()).map_err(|cause| cause.to_string())?;
+    let api: Api<DynamicObject> = match object["metadata"]["namespace"].as_str() {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
+        None => Api::all_with(client.clone(), resource),
+    };
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    api.create(&dry, &typed)
+        .await
+        .map(drop)
+        .map_err(|cause| cause.to_string())
+}

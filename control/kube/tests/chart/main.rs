@@ -1,0 +1,14 @@
+//! The Helm chart in `helm/understudy`: rendered by Helm's own library with many values, and read as the API server would read it.
+//!
+//! Needs python3 and the library that `make tools` puts into `.tools`; without them each test says that it skips.
+
+mod cluster;
+mod config;
+mod examples;
+mod helm;
+mod monitoring;
+mod objects;
+mod refusals;
+mod render;
+mod rights;
+mod security;
