@@ -184,11 +184,12 @@ impl Worker {
         let Some(errand) = self.pinned_mut(id).and_then(|it| it.errand.take()) else {
             return;
         };
-        if let Some(it) = self.shard_mut(pool, shard) {
-            if !errand.blocks() && !matches!(errand.kind, Kind::Bulk(_)) {
-                let waited = now.since(errand.since);
-                it.gate.longest_gap_us = it.gate.longest_gap_us.max(waited);
-            }
+        if !errand.blocks()
+            && !matches!(errand.kind, Kind::Bulk(_))
+            && let Some(it) = self.shard_mut(pool, shard)
+        {
+            let waited = now.since(errand.since);
+            it.gate.longest_gap_us = it.gate.longest_gap_us.max(waited);
         }
         let Some(session) = self.sessions.find_mut(id.index, id.generation) else {
             return;
