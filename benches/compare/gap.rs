@@ -2,8 +2,9 @@
 //!
 //! Each cutover is a whole upgrade of one shard under the lab's load; the gap is what the load's own clock says (the longest
 //! wait of any connection for a reply), not what the proxy believes. The journal is synced to the disk between the steps of
-//! a cutover, so what a sync costs here and now is printed beside it.
+//! a cutover, so what a sync costs here and now is printed beside it, and where the time of the holds went, step by step.
 
+use std::collections::HashMap;
 use std::io::Write;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -30,18 +31,57 @@ pub(crate) fn measure(cutovers: u64) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
-    let mut gaps = Vec::new();
+    let (mut gaps, mut steps) = (Vec::new(), Steps::default());
     for _ in 0..cutovers {
-        gaps.push(runtime.block_on(one()).map_err(|error| error.to_string())?);
+        let (gap, told) = runtime.block_on(one()).map_err(|error| error.to_string())?;
+        gaps.push(gap);
+        steps.add(&told);
     }
     gaps.sort_unstable();
-    let median = gaps.get(gaps.len() / 2).copied().unwrap_or_default();
-    let worst = gaps.last().copied().unwrap_or_default();
+    let at = |part: usize| gaps.get(part.min(gaps.len() - 1)).copied();
+    let at = |part: usize| at(part).unwrap_or_default();
+    let (median, worst) = (at(gaps.len() / 2), at(gaps.len() - 1));
+    let (low, high) = (at(gaps.len() / 4), at(gaps.len() * 3 / 4));
     let sync = sync().map_err(|error| format!("sync a file: {error}"))?;
     println!(
-        "longest gap that a client saw at a cutover, {cutovers} cutovers: median {median:.1?}, worst {worst:.1?} (one sync to this disk: {sync:.1?})"
+        "longest gap that a client saw at a cutover, {cutovers} cutovers: median {median:.1?}, quartiles {low:.1?} and {high:.1?}, worst {worst:.1?} (one sync to this disk: {sync:.1?})"
     );
+    println!("medians of the hold's steps in ms: {}", steps.medians());
     Ok(())
+}
+
+/// How long each step of the holds took, in the order in which they were first told.
+#[derive(Default)]
+struct Steps {
+    names: Vec<String>,
+    took_ms: HashMap<String, Vec<f64>>,
+}
+
+impl Steps {
+    /// Takes control's own words: `hold 12.3 ms: drain 0.4, pause 0.3, …`.
+    fn add(&mut self, told: &str) {
+        let steps = told.split_once(" ms: ").map_or("", |(_, steps)| steps);
+        for step in steps.split(", ") {
+            let Some((name, ms)) = step.rsplit_once(' ') else {
+                continue;
+            };
+            let Ok(ms) = ms.parse() else { continue };
+            if !self.took_ms.contains_key(name) {
+                self.names.push(name.to_owned());
+            }
+            self.took_ms.entry(name.to_owned()).or_default().push(ms);
+        }
+    }
+
+    fn medians(&mut self) -> String {
+        let mut said = Vec::new();
+        for name in &self.names {
+            if let Some(took) = self.took_ms.get_mut(name) {
+                said.push(format!("{name} {:.1}", super::quantile(took, 0.5)));
+            }
+        }
+        said.join(", ")
+    }
 }
 
 /// How long the disk below the journals takes to make a small write durable; the median of some.
@@ -58,7 +98,8 @@ fn sync() -> std::io::Result<Duration> {
     Ok(times[times.len() / 2])
 }
 
-async fn one() -> Result<Duration, understudy_lab::LabError> {
+/// The longest gap of one cutover, and what control says of its hold.
+async fn one() -> Result<(Duration, String), understudy_lab::LabError> {
     let mut options = SceneOptions::new(
         env!("CARGO_BIN_EXE_understudy"),
         Version::Redis6_2_14,
@@ -93,5 +134,17 @@ async fn one() -> Result<Duration, understudy_lab::LabError> {
         .longest_gap(from, Instant::now())
         .map_or(Duration::ZERO, |gap| gap.waited);
     load.stop().await;
-    Ok(gap)
+    let report = scene
+        .call(&["UPGRADE", "REPORT", understudy_lab::POOL])
+        .await?;
+    let report = report.into_bytes().unwrap_or_default();
+    let report: serde_json::Value = serde_json::from_slice(&report).unwrap_or_default();
+    let notes = report["shards"][0]["notes"].as_array();
+    let told = notes
+        .into_iter()
+        .flatten()
+        .filter_map(serde_json::Value::as_str)
+        .rfind(|note| note.contains(": hold "))
+        .unwrap_or_default();
+    Ok((gap, told.to_owned()))
 }

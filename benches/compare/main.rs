@@ -6,13 +6,15 @@
 //! ```
 //!
 //! Machines are shared and noisy, so every round measures every side once, interleaved, and what is printed is the median
-//! over rounds of each side's ratio to the floor *of the same round*. CPU time is what the kernel accounted to all threads
+//! over rounds of each side's ratio to the floor *of the same round*, and its quartiles: where they lie far apart, the machine
+//! was busy with something else, and more rounds are needed. CPU time is what the kernel accounted to all threads
 //! of the process (nanoseconds of `/proc/PID/task/*/schedstat`), not wall time. The floor is a bare tokio echo server of
 //! this file's folder: what moving the bytes costs with nothing done to them. It is sent the larger of request and reply,
 //! and sends it back. A batch of `pipeline` commands is one write of the load, which then awaits all their replies.
 //!
 //! Arguments: `--rounds N` (default 5), `--milliseconds N` (of one measurement, default 500), `--gap N` (cutovers whose
-//! longest client gap is measured, default 20), `--only TEXT` (rows whose name contains it: `--only "GET 64"`),
+//! longest client gap is measured, default 20), `--only TEXT` (rows whose name and a space contain it: `--only "GET 64"`,
+//! `--only "pipeline 1 "`),
 //! `--beside PATH` (another build of understudy as one more side, to compare a change with what was before).
 
 mod cpu;
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
 fn compare(rounds: u64, time: Duration, only: &str, beside: Option<&str>) -> Result<(), String> {
     let sides = Sides::start(beside)?;
     println!(
-        "50 connections; CPU per command in µs (median), ratio to the floor of the same round (median of {rounds}), commands per second (median)\n"
+        "50 connections; CPU per command in µs (median), ratio to the floor of the same round (median of {rounds}, quartiles), commands per second (median)\n"
     );
     for operation in [Operation::Get, Operation::Set] {
         for size in [64, 4096] {
@@ -63,7 +65,7 @@ fn compare(rounds: u64, time: Duration, only: &str, beside: Option<&str>) -> Res
                     pipeline,
                     connections: 50,
                 };
-                if shape.to_string().contains(only) {
+                if format!("{shape} ").contains(only) {
                     measure_shape(&sides, shape, rounds, time)?;
                 }
             }
@@ -89,11 +91,13 @@ fn measure_shape(sides: &Sides, shape: Shape, rounds: u64, time: Duration) -> Re
     println!("{shape}");
     for row in &mut rows {
         println!(
-            "  {:<22} {:>8.3} µs   {:>6.2} x floor   {:>9.0}/s",
+            "  {:<22} {:>8.3} µs   {:>6.2} x floor ({:.2} to {:.2})   {:>9.0}/s",
             row.name,
-            median(&mut row.cpu),
-            median(&mut row.ratio),
-            median(&mut row.rate)
+            quantile(&mut row.cpu, 0.5),
+            quantile(&mut row.ratio, 0.5),
+            quantile(&mut row.ratio, 0.25),
+            quantile(&mut row.ratio, 0.75),
+            quantile(&mut row.rate, 0.5)
         );
     }
     println!();
@@ -134,9 +138,14 @@ fn measure(side: &Side, shape: Shape, time: Duration) -> Result<Figures, String>
     })
 }
 
-fn median(values: &mut [f64]) -> f64 {
+/// The value below which that part of them lies; 0.5 is the median.
+fn quantile(values: &mut [f64], part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let last = values.len().saturating_sub(1) as f64;
+    values
+        .get((last * part).round() as usize)
+        .copied()
+        .unwrap_or(f64::NAN)
 }
 
 fn number(arguments: &[String], flag: &str, default: u64) -> u64 {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::address::{HostPort, InvalidAddress, port_number};
+use crate::model::BackendTls;
 use crate::secret::Secret;
 
 /// Redis' own port, for a URL without one.
@@ -54,6 +55,9 @@ pub struct BackendUrl {
     pub password: Option<Secret>,
     /// The database to SELECT after login.
     pub db: u32,
+    /// What it must show where it is reached by `rediss://`; none means a certificate of the system's authorities. Never
+    /// part of the text.
+    pub tls: Option<Box<BackendTls>>,
 }
 
 impl BackendUrl {
@@ -68,6 +72,7 @@ impl BackendUrl {
             username: None,
             password: None,
             db: 0,
+            tls: None,
         }
     }
 
@@ -82,6 +87,7 @@ impl BackendUrl {
             username: None,
             password: None,
             db: 0,
+            tls: None,
         }
     }
 
@@ -91,6 +97,18 @@ impl BackendUrl {
         match self.scheme {
             Scheme::Redis | Scheme::Rediss => HostPort::new(&self.host, self.port).to_string(),
             Scheme::Unix => self.path.display().to_string(),
+        }
+    }
+
+    /// The same server, which must show this where it is reached by `rediss://`.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<&BackendTls>) -> Self {
+        match (self.scheme, tls) {
+            (Scheme::Rediss, Some(tls)) => Self {
+                tls: Some(Box::new(tls.clone())),
+                ..self
+            },
+            (Scheme::Redis | Scheme::Rediss | Scheme::Unix, _) => self,
         }
     }
 

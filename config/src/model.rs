@@ -156,7 +156,7 @@ pub struct TlsFiles {
 }
 
 /// The files of a TLS client.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BackendTls {
     /// PEM certificates of the authorities that backends are checked against.
     pub ca: PathBuf,

@@ -64,6 +64,8 @@ pub(crate) struct Inner {
     warden: Mutex<Option<JoinHandle<()>>>,
     /// One START at a time, so that two cannot find the same shard free.
     pub(crate) starting: tokio::sync::Mutex<()>,
+    /// A proxy registered that is behind.
+    pub(crate) lost: tokio::sync::Notify,
 }
 
 impl Control {
@@ -93,8 +95,22 @@ impl Control {
         let snapshots = snapshots.with_logins(logins.clone());
         let local: Arc<dyn SnapshotProvider> = Arc::new(snapshots.clone());
         let providers = std::iter::once(local).chain(providers).collect();
+        let proxies = Proxies::new(&config.control, local_proxy);
+        for known in journal.proxies().await? {
+            let pools = known.pools.into_iter().collect();
+            proxies
+                .registry()
+                .remember(&known.id, &known.address, pools);
+        }
+        proxies.registry().seen(journal.last_term().await?);
+        for record in &records {
+            if let Some(attempt) = record.open_attempt() {
+                let key = (record.pool.clone(), record.shard.clone());
+                proxies.registry().resume(key, attempt.term);
+            }
+        }
         let world = Arc::new(World {
-            proxies: Proxies::new(&config.control.proxies, local_proxy),
+            proxies,
             servers: Servers::default(),
             guards: Guards::new(config.control.guard.clone()),
             logins,
@@ -112,6 +128,7 @@ impl Control {
             tasks: Mutex::default(),
             warden: Mutex::default(),
             starting: tokio::sync::Mutex::new(()),
+            lost: tokio::sync::Notify::new(),
         });
         inner.board.recovering();
         inner.recover(&records, &upgrades, routes);
@@ -190,12 +207,15 @@ impl Inner {
         let inner = self.clone();
         let watching = tokio::spawn(async move {
             loop {
-                tokio::time::sleep(WARDEN_LOOK).await;
+                tokio::select! {
+                    () = tokio::time::sleep(WARDEN_LOOK) => {}
+                    () = inner.lost.notified() => {}
+                }
                 let _no_start = inner.starting.lock().await;
                 let routes = inner.world.journal.routes().await.unwrap_or_default();
                 if routes.is_empty() {
                     // Nothing to tell them; but metrics say whether they answer.
-                    let _seen = inner.world.proxies.pools().await;
+                    let _seen = inner.world.proxies.pools(None).await;
                 }
                 for route in routes {
                     let live = inner.board.shard(&route.pool, &route.shard);

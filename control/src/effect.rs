@@ -52,6 +52,8 @@ pub enum Effect {
     CarryUsers { source: String, target: String },
     /// Loads the scripts that clients used.
     CarryScripts { pool: String, target: String },
+    /// Before the hold: proxies that registered serve the shard only for as long as control answers them.
+    ArmProxies { gate: Gate },
     /// Step 1: no command is admitted, nothing is in flight.
     Hold { gate: Gate, lease_ms: u64 },
     /// Step 2: a bridge until the fence; it expires by itself.
@@ -91,13 +93,14 @@ pub enum Effect {
 }
 
 /// The effects' names, for failpoints and crash tests.
-pub const EFFECTS: [&str; 21] = [
+pub const EFFECTS: [&str; 22] = [
     "take-snapshot",
     "arm",
     "attach",
     "carry-settings",
     "carry-users",
     "carry-scripts",
+    "arm-proxies",
     "hold",
     "pause",
     "prepare",
@@ -117,7 +120,7 @@ pub const EFFECTS: [&str; 21] = [
 
 impl Effect {
     /// The effects' names, for failpoints and crash tests.
-    pub const ALL: [&str; 21] = EFFECTS;
+    pub const ALL: [&str; 22] = EFFECTS;
 
     /// The effect's name.
     pub fn name(&self) -> &'static str {
@@ -128,6 +131,7 @@ impl Effect {
             Effect::CarrySettings { .. } => "carry-settings",
             Effect::CarryUsers { .. } => "carry-users",
             Effect::CarryScripts { .. } => "carry-scripts",
+            Effect::ArmProxies { .. } => "arm-proxies",
             Effect::Hold { .. } => "hold",
             Effect::Pause { .. } => "pause",
             Effect::Prepare { .. } => "prepare",
@@ -172,6 +176,7 @@ impl fmt::Display for Effect {
             Effect::CarryScripts { pool, target } => {
                 write!(out, "load the scripts of pool {pool} on {target}")
             }
+            Effect::ArmProxies { gate } => write!(out, "arm {gate} in proxies that registered"),
             Effect::Hold { gate, lease_ms } => {
                 write!(out, "hold {gate} for at most {lease_ms} ms until drained")
             }

@@ -311,12 +311,15 @@ mod upgrade_tests {
                 .contains("NOTHELD worker 1 in flight 3"),
             "{status:#}"
         );
-        assert!(
-            !status["shards"][0]["by_hand"]
-                .as_array()
-                .unwrap()
-                .is_empty()
-        );
+        let url = |field: &str| status["shards"][0][field].as_str().unwrap().to_owned();
+        let (source, target) = (url("source"), url("target"));
+        // The target is left fenced; a second primary is never the remedy.
+        let by_hand = serde_json::json!([
+            format!("redis-cli -u {target} REPLICAOF 127.0.0.1 1"),
+            format!("redis-cli -u {source} REPLICAOF NO ONE"),
+            format!("redis-cli -u {source} CLIENT UNPAUSE"),
+        ]);
+        assert_eq!(status["shards"][0]["by_hand"], by_hand);
     }
 
     #[tokio::test]

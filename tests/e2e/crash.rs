@@ -6,32 +6,39 @@
 use std::time::Duration;
 
 use understudy_control::EFFECTS;
-use understudy_lab::{Cast, Load, POOL, Scene, Version};
+use understudy_lab::{Cast, Load, POOL, Scene, SceneOptions, Version};
 
 use crate::probe::Probe;
 use crate::stage::{LIMIT, assert_clean, options, served, under_load, verdict};
 
 /// Effects that an upgrade which succeeds does not perform: those of the undo.
 const UNDO: [&str; 2] = ["demote", "unfence"];
+/// What makes an attempt be undone when it had done everything but its commit.
+const UNDONE: &str = "unpark:applied:error";
 /// How long the failpoint may take to be reached.
-const REACHED: Duration = Duration::from_secs(60);
+pub(crate) const REACHED: Duration = Duration::from_secs(60);
 /// Longer than every lease, pause and deadline of an attempt.
 const PAST_EVERY_DEADLINE: Duration = Duration::from_secs(4);
 
 async fn scene_with(failpoint: String) -> (Scene, Load, Probe) {
+    let (scene, load) = under_load(&wanted_with(failpoint)).await;
+    let probe = Probe::start(&scene.sources[0], &scene.targets[0]).await;
+    (scene, load, probe)
+}
+
+/// Two proxies and control, each a process of its own, and one shard.
+pub(crate) fn wanted_with(failpoint: String) -> SceneOptions {
     let mut wanted = options(Version::Redis6_2_14, Version::Redis8_2_3);
     wanted.shards = 1;
     wanted.cast = Cast::Separate { proxies: 2 };
     wanted
         .environment
         .push(("UNDERSTUDY_FAILPOINT".to_owned(), failpoint));
-    let (scene, load) = under_load(&wanted).await;
-    let probe = Probe::start(&scene.sources[0], &scene.targets[0]).await;
-    (scene, load, probe)
+    wanted
 }
 
 /// UPGRADE START, of which the probe is a known writer beside the proxies. Control may die before it answers.
-async fn start(scene: &Scene, case: &str) -> bool {
+pub(crate) async fn start(scene: &Scene, case: &str) -> bool {
     match scene
         .start_upgrade(&["HOLD-MAX", "2000", "ACCEPT", "other-writers"])
         .await
@@ -45,7 +52,7 @@ async fn start(scene: &Scene, case: &str) -> bool {
 }
 
 /// Brings the upgrade to its end, whatever state it is found in, and reads the ledger.
-async fn finish(scene: Scene, load: Load, probe: Probe, case: &str) {
+pub(crate) async fn finish(scene: Scene, load: Load, probe: Probe, case: &str) {
     let status = scene
         .wait_until("an end of the attempt", LIMIT, |status| {
             let phase = status["phase"].as_str().unwrap_or_default();
@@ -81,8 +88,16 @@ async fn finish(scene: Scene, load: Load, probe: Probe, case: &str) {
     assert_clean(&report);
 }
 
+/// The failpoint, and what leads to it where an upgrade that succeeds does not.
+fn with_cause(effect: &str, failpoint: String) -> String {
+    match UNDO.contains(&effect) {
+        true => format!("{UNDONE},{failpoint}"),
+        false => failpoint,
+    }
+}
+
 async fn killed_at(effect: &str, moment: &str) {
-    let case = format!("{effect}:{moment}:kill");
+    let case = with_cause(effect, format!("{effect}:{moment}:kill"));
     let (mut scene, load, probe) = scene_with(case.clone()).await;
     let started = start(&scene, &case).await;
     let at_the_end = matches!(effect, "retire" | "disarm" | "release-snapshot");
@@ -105,7 +120,7 @@ async fn killed_at(effect: &str, moment: &str) {
 }
 
 async fn frozen_at(effect: &str, moment: &str) {
-    let case = format!("{effect}:{moment}:stop:1");
+    let case = with_cause(effect, format!("{effect}:{moment}:stop:1"));
     let (scene, load, probe) = scene_with(case.clone()).await;
     start(&scene, &case).await;
     if !scene.control().is_frozen_within(REACHED).await {
@@ -117,7 +132,7 @@ async fn frozen_at(effect: &str, moment: &str) {
     finish(scene, load, probe, &case).await;
 }
 
-async fn not_reached(scene: &Scene, case: &str) -> ! {
+pub(crate) async fn not_reached(scene: &Scene, case: &str) -> ! {
     let status = scene.status().await;
     let log = scene.control().log();
     let lines: Vec<&str> = log.lines().rev().take(30).collect();
@@ -149,5 +164,13 @@ async fn control_may_stand_still_in_the_middle_of_a_cutover() {
         "hold", "pause", "prepare", "fence", "promote", "unpark", "commit", "switch", "release",
     ] {
         frozen_at(effect, "applied").await;
+    }
+}
+
+/// Before and after each of them, and with proxies that are stubs: `control/tests/crash.rs`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn control_may_be_killed_in_the_middle_of_an_undo() {
+    for effect in UNDO {
+        killed_at(effect, "applied").await;
     }
 }

@@ -178,6 +178,32 @@ async fn a_dead_server_in_soak_is_named_until_it_is_back() {
     status_matches_the_truth(&scene, "target killed").await;
 }
 
+/// A server without persistence comes back empty, and nobody can tell by its answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hazard_24_a_target_that_came_back_empty_is_named_with_what_to_do() {
+    let mut scene = soaking(&one_shard(Cast::Embedded)).await;
+    let mut writer = client(&scene).await;
+    for number in 0..20 {
+        let key = format!("key{number}");
+        let answer = writer.call(&["SET", &key, "1"]).await.unwrap();
+        assert_eq!(answer, Reply::ok());
+    }
+    status_matches_the_truth(&scene, "written").await;
+    scene.targets[0].kill9().unwrap();
+    scene.targets[0].restart().await.unwrap();
+    let url = scene.targets[0].url();
+    let lost = |shard: &Value| {
+        let warnings = shard["warnings"].to_string();
+        warnings.contains("without most of its keys")
+            && warnings.contains(&format!("{url} SHUTDOWN NOSAVE"))
+            && shard["way_back"] != "exact"
+    };
+    said(&scene, "the loss", lost).await;
+    // The old server was not made to follow the empty one.
+    let kept = scene.sources[0].call(&["GET", "key7"]).await.unwrap();
+    assert_eq!(kept, Reply::bulk("1"));
+}
+
 /// On 6.2 neither HEXPIRE nor `EXPIRE … GT` exists; a transaction with one of them is dropped there as a whole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_old_server_does_not_know_is_counted_by_key() {

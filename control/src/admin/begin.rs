@@ -36,9 +36,9 @@ async fn look(inner: &Inner, start: &Start) -> Result<Vec<Looked>, No> {
     if world.pool(&start.pool).is_none() {
         return Err(No::wrong(format!("no pool '{}'", start.pool)));
     }
-    if world.proxies.count() == 0 {
+    if world.proxies.serve(&start.pool) == 0 {
         return Err(No::blocked(
-            "no-proxies: control drives no proxy; name them under control.proxies",
+            "no-proxies: control knows no proxy of this pool; let them register (control.address in theirs), or name them under control.proxies",
         ));
     }
     if let SnapshotChoice::Recipe(recipe) = &start.options.snapshot {
@@ -68,6 +68,10 @@ async fn look(inner: &Inner, start: &Start) -> Result<Vec<Looked>, No> {
         let source = world
             .know(&start.pool, shard, &primary)
             .map_err(No::wrong)?;
+        let key = (start.pool.clone(), shard.clone());
+        (world.proxies.registry())
+            .ready(&key, std::time::Instant::now())
+            .map_err(|in_the_way| No::blocked(format!("proxies: {in_the_way}")))?;
         let census = world
             .proxies
             .census(&start.pool, shard)

@@ -2,6 +2,7 @@
 
 use crate::journal::{CutoverMode, Options, SnapshotChoice};
 use crate::phase::Phase;
+use crate::proxies::Registration;
 use crate::snapshot::LOCAL;
 
 /// Clients are held at most so long while the evidence is gathered, unless HOLD-MAX says otherwise. Milliseconds.
@@ -53,6 +54,15 @@ pub(crate) enum Request {
     List,
     Help,
     Journal,
+    Register(Registration),
+    Leave {
+        id: String,
+        life: String,
+    },
+    Forget {
+        id: String,
+    },
+    Proxies,
 }
 
 /// PLAN and START take the same arguments.
@@ -74,7 +84,7 @@ pub(crate) enum Refusal {
 }
 
 /// The verbs, with what follows them, for HELP and for error texts.
-pub(crate) const USAGE: [(&str, &str); 13] = [
+pub(crate) const USAGE: [(&str, &str); 17] = [
     (
         "PLAN pool TO shard=url [shard=url …] [options of START]",
         "Show what START would do, and what blocks it.",
@@ -113,6 +123,22 @@ pub(crate) const USAGE: [(&str, &str); 13] = [
     (
         "LIST",
         "The pools that were ever upgraded, with their phases.",
+    ),
+    (
+        "PROXIES",
+        "The proxies that registered: where, when last heard, where they stand.",
+    ),
+    (
+        "FORGET id",
+        "A registered proxy is gone for good: attempts no longer wait for it.",
+    ),
+    (
+        "REGISTER id:instance address pool shard=epoch … [pool shard=epoch …]",
+        "A proxy's own: it serves clients, and asks what holds.",
+    ),
+    (
+        "LEAVE id:instance",
+        "A proxy's own: it has ended its last session.",
     ),
     ("JOURNAL", "The whole journal as JSON."),
     ("HELP", "This text."),
@@ -199,9 +225,20 @@ pub(crate) fn parse(arguments: &[&[u8]]) -> Result<Request, Refusal> {
         ("LIST", []) => Ok(Request::List),
         ("HELP", []) => Ok(Request::Help),
         ("JOURNAL", []) => Ok(Request::Journal),
+        ("PROXIES", []) => Ok(Request::Proxies),
+        ("FORGET", [id]) => Ok(Request::Forget {
+            id: (*id).to_owned(),
+        }),
+        ("LEAVE", [instance]) => {
+            let (id, life) = membership::instance(instance)?;
+            Ok(Request::Leave { id, life })
+        }
+        ("REGISTER", [instance, address, rest @ ..]) if !rest.is_empty() => {
+            membership::register(instance, address, rest).map(Request::Register)
+        }
         (
             "STATUS" | "CUTOVER" | "REHEARSE" | "ABORT" | "FINALIZE" | "REPORT" | "ROLLBACK"
-            | "WAIT" | "LIST" | "HELP" | "JOURNAL",
+            | "WAIT" | "LIST" | "HELP" | "JOURNAL" | "PROXIES" | "FORGET" | "LEAVE" | "REGISTER",
             _,
         ) => Err(form(&verb)),
         _ => Err(wrong(format!(
@@ -389,5 +426,6 @@ fn hidden(text: &str) -> String {
     }
 }
 
+mod membership;
 #[cfg(test)]
 mod tests;

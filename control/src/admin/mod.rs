@@ -2,6 +2,7 @@
 
 mod begin;
 mod grammar;
+mod proxies;
 mod verbs;
 
 use std::pin::Pin;
@@ -52,6 +53,10 @@ impl Upgrades {
                 timeout_ms,
             } => verbs::wait(&self.inner, &pool, phase, timeout_ms).await,
             Request::List => Ok(verbs::list(&self.inner)),
+            Request::Register(said) => proxies::register(&self.inner, said).await,
+            Request::Leave { id, life } => proxies::leave(&self.inner, &id, &life).await,
+            Request::Forget { id } => proxies::forget(&self.inner, &id).await,
+            Request::Proxies => Ok(proxies::list(&self.inner)),
             Request::Help => Ok(Value::Array(
                 USAGE
                     .iter()

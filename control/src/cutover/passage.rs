@@ -24,9 +24,10 @@ pub(crate) struct Passage {
     pub(crate) hold_ms: u64,
 }
 
-/// The steps of a passage, by name, in their order. The commit is the journal's.
+/// The steps of a passage, by name, in their order, from before the hold. The commit is the journal's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
+    Arm,
     Hold,
     Pause,
     Prepare,
@@ -39,7 +40,8 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    pub(crate) const ALL: [Step; 9] = [
+    pub(crate) const ALL: [Step; 10] = [
+        Step::Arm,
         Step::Hold,
         Step::Pause,
         Step::Prepare,
@@ -66,6 +68,7 @@ impl Passage {
     pub(crate) fn effect(&self, step: Step) -> Effect {
         let gate = self.gate(self.epoch);
         match step {
+            Step::Arm => Effect::ArmProxies { gate },
             Step::Hold => Effect::Hold {
                 gate,
                 lease_ms: self.hold_ms,
@@ -182,6 +185,7 @@ mod tests {
         assert_eq!(
             lines,
             [
+                "arm p/s1 epoch 3 in proxies that registered",
                 "hold p/s1 epoch 3 for at most 100 ms until drained",
                 "pause writes on redis://h:1 for at most 100 ms",
                 "prepare p/s1 epoch 3",

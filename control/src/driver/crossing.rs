@@ -1,6 +1,7 @@
 //! The nine steps, and their undo.
 //!
 //! ```text
+//!  before  ARM all that registered: who is not known, or silent, is in the way
 //!  1 HOLD all      2 pause the loser, winner has O1     3 PREPARE all        4 fence the loser behind the parked guard
 //!  5 winner == O2  6 promote the winner                 7 unpark: +CONTINUE  8 commit      9 SWITCH, RELEASE
 //! ```
@@ -67,11 +68,11 @@ impl Driver {
     pub(super) async fn cutover_phase(&mut self) -> Result<(), Failure> {
         let mut attempts = 0;
         loop {
-            if self.options.cutover == CutoverMode::Manual
-                && attempts == 0
-                && !self.wait_for_cutover().await?
-            {
-                return Ok(());
+            if self.options.cutover == CutoverMode::Manual && !self.told_to_go {
+                if !self.wait_for_cutover().await? {
+                    return Ok(());
+                }
+                self.told_to_go = true;
             }
             self.go_on()?;
             let crossed = self.attempt_forward().await?;
@@ -88,6 +89,7 @@ impl Driver {
                     if self.options.cutover == CutoverMode::Manual =>
                 {
                     self.complain(failure.to_string());
+                    self.told_to_go = false;
                     attempts = 0;
                 }
                 Crossed::Held(failure) => return Err(failure),
@@ -102,6 +104,7 @@ impl Driver {
                 }
                 Crossed::Fenced(Failure::Stopped) => return Err(Failure::Stopped),
                 Crossed::Fenced(failure) => {
+                    self.told_to_go = false;
                     self.fenced_attempts += 1;
                     self.record.note(format!(
                         "attempt {} was undone after the fence: {failure}",
@@ -120,6 +123,11 @@ impl Driver {
 
     /// One attempt, from the snapshot to the commit or the undo.
     async fn attempt_forward(&mut self) -> Result<Crossed, Failure> {
+        let key = (self.record.pool.clone(), self.record.shard.clone());
+        let ready = (self.world.proxies.registry()).ready(&key, Instant::now());
+        if let Err(in_the_way) = ready {
+            return Ok(Crossed::Held(in_the_way.into()));
+        }
         let source = self.record.source.clone();
         if let Err(failure) = self.ensure_snapshot(&source).await {
             return Ok(Crossed::Held(failure));
@@ -231,6 +239,12 @@ impl Driver {
             .performer
             .intend(&self.record, passage.effects())
             .await?;
+        let key = (passage.pool.clone(), passage.shard.clone());
+        let armed = (self.world.proxies.registry()).arm(&key, passage.term, Instant::now());
+        if let Err(in_the_way) = armed {
+            self.undo(passage, None).await?;
+            return Ok(Crossed::Held(in_the_way.into()));
+        }
         self.show_by_hand(Some(passage));
         let mut attempting = Attempting {
             passage,
@@ -275,6 +289,8 @@ impl Driver {
         retired: &[String],
     ) -> Result<Option<Vec<String>>, Failure> {
         let passage = attempt.passage;
+        self.step(attempt, Step::Arm).await?;
+        attempt.clock = HoldClock::start();
         let drained = self.step(attempt, Step::Hold).await?;
         attempt.clock.lap("drain");
         let lease = attempt.clock.begun() + Duration::from_millis(passage.hold_ms);
@@ -304,6 +320,8 @@ impl Driver {
                 "a proxy came, went or was restarted during the hold".to_owned(),
             ));
         }
+        let key = (passage.pool.clone(), passage.shard.clone());
+        self.world.proxies.registry().check(&key, Instant::now())?;
         attempt.clock.lap("look at the proxies");
         self.step(attempt, Step::Prepare).await?;
         attempt.clock.lap("prepare");
@@ -456,6 +474,8 @@ impl Driver {
     fn committed(&mut self, passage: &Passage, offset: u64) {
         tracing::info!(shard = %passage.shard, term = passage.term, offset, to = %passage.to, "committed");
         commit_into(&mut self.record, passage, offset);
+        // Forward only: what would undo it is no longer right.
+        self.show_by_hand(None);
         self.count(match passage.direction {
             Direction::Forward => CutoverResult::Committed,
             Direction::Back => CutoverResult::RolledBack,

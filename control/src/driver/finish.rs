@@ -3,6 +3,7 @@
 use super::crossing::Crossed;
 use super::{Driver, Failure};
 use crate::effect::Effect;
+use crate::effects::NOWHERE;
 use crate::guard::{ForeignKey, ForeignKeys, GuardState};
 use crate::journal::Direction;
 use crate::phase::Phase;
@@ -21,8 +22,12 @@ impl Driver {
     pub(super) async fn abort(&mut self, failure: &Failure) {
         tracing::warn!(pool = %self.record.pool, shard = %self.record.shard, %failure, "abort");
         self.waits_for(None);
-        let by_hand = self.abort_lines();
         let was_armed = !self.record.armed.is_empty();
+        let by_hand = match was_armed {
+            true => self.abort_lines(),
+            // Neither server was touched.
+            false => Vec::new(),
+        };
         for (side, server) in [
             ("target", self.record.target.clone()),
             ("source", self.record.source.clone()),
@@ -66,12 +71,14 @@ impl Driver {
         }
     }
 
-    /// What a person would type to be sure of the same.
+    /// What a person would type to be sure of the same: the target refuses writes, then the source takes them.
     fn abort_lines(&self) -> Vec<String> {
+        let (source, target) = (&self.record.source, &self.record.target);
+        let (host, port) = NOWHERE;
         vec![
-            format!("redis-cli -u {} REPLICAOF NO ONE", self.record.source),
-            format!("redis-cli -u {} CLIENT UNPAUSE", self.record.source),
-            format!("redis-cli -u {} REPLICAOF NO ONE", self.record.target),
+            format!("redis-cli -u {target} REPLICAOF {host} {port}"),
+            format!("redis-cli -u {source} REPLICAOF NO ONE"),
+            format!("redis-cli -u {source} CLIENT UNPAUSE"),
         ]
     }
 
@@ -262,7 +269,7 @@ impl Driver {
     /// The way back as it is true now.
     pub(super) async fn way_back(&self) -> WayBack {
         let Some(seen) = self.world.guards.seen(&self.record.source).await else {
-            return WayBack::Gone("the guard is not running".to_owned());
+            return WayBack::Unknown("the guard is not running".to_owned());
         };
         match seen.state {
             GuardState::Following { .. } if seen.foreign.is_exact() => WayBack::Exact,
@@ -275,8 +282,13 @@ impl Driver {
                     named.max(seen.foreign.count)
                 })
             }
-            GuardState::Refused { why } => WayBack::Gone(why),
-            GuardState::Lost { why } => WayBack::Unknown(why),
+            GuardState::Refused {
+                why,
+                passing: false,
+            } => WayBack::Gone(why),
+            GuardState::Refused { why, passing: true } | GuardState::Lost { why } => {
+                WayBack::Unknown(why)
+            }
             GuardState::Idle | GuardState::Parked { .. } | GuardState::Asking => {
                 WayBack::Unknown("the source is connecting".to_owned())
             }

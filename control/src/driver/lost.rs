@@ -15,12 +15,19 @@ const LEASE_MS: u64 = 1_000;
 /// Looks at every proxy that answers, and switches those that are behind. Those that are not refuse, which changes nothing.
 pub(crate) async fn bring_lost_proxies_home(world: &World, route: &RouteRecord) {
     let (mut behind, mut term) = (BTreeSet::new(), 0);
-    for pools in world.proxies.pools().await.into_iter().flatten() {
+    for pools in world
+        .proxies
+        .pools(Some(&route.pool))
+        .await
+        .into_iter()
+        .flatten()
+    {
         let Some(report) = pools.shard(&route.pool, &route.shard) else {
             continue;
         };
         term = term.max(report.term);
-        if report.gate == "open" && report.epoch < route.epoch {
+        let stands = matches!(report.gate.as_str(), "open" | "lapsed");
+        if stands && report.epoch < route.epoch {
             tracing::warn!(
                 instance = %pools.instance, pool = %route.pool, shard = %route.shard, epoch = report.epoch, to = route.epoch,
                 url = %route.url, "a proxy does not know the route, perhaps because its data_dir was lost: it is told"
@@ -40,6 +47,7 @@ pub(crate) async fn bring_lost_proxies_home(world: &World, route: &RouteRecord) 
             term,
         };
         let (before, after) = (gate(epoch), gate(route.epoch));
+        // One that lapsed serves nobody already: it refuses the first two, and goes along with the third.
         // The answers of those that were not behind are refusals; whoever is still behind is told again at the next look.
         let _refused_elsewhere = world.proxies.hold(&before, LEASE_MS).await;
         let _refused_elsewhere = world.proxies.prepare(&before).await;

@@ -69,6 +69,8 @@ pub(crate) struct Driver {
     wish: watch::Receiver<Wish>,
     /// Keys that never stood still while they were compared; looked at again inside the hold.
     unsettled: Vec<KeyRef>,
+    /// The operator said CUTOVER, and no attempt has come to its end since: a verification that is void is no end.
+    told_to_go: bool,
     /// Attempts that were undone after the fence.
     fenced_attempts: u32,
     /// The attempt that was committed and is not yet published.
@@ -110,6 +112,7 @@ impl Driver {
             orders: start.orders,
             wish: start.wish,
             unsettled: Vec::new(),
+            told_to_go: false,
             fenced_attempts: 0,
             under_way: None,
         }
@@ -190,6 +193,14 @@ impl Driver {
 
     /// Puts the record on the board.
     fn show(&self) {
+        let key = (self.record.pool.clone(), self.record.shard.clone());
+        match self.record.open_attempt() {
+            None => self.world.proxies.registry().disarm(&key),
+            Some(attempt) if attempt.committed_offset.is_some() => {
+                self.world.proxies.registry().committed(&key);
+            }
+            Some(_) => {}
+        }
         let record = self.record.clone();
         self.board
             .update(&self.record.pool, &self.record.shard, |live| {

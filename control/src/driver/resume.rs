@@ -90,7 +90,8 @@ impl Driver {
 
     async fn resume_attempt(&mut self, attempt: &Attempt) -> Result<(), Failure> {
         let passage = self.interrupted(attempt)?;
-        self.show_by_hand(Some(&passage));
+        let undoable = attempt.committed_offset.is_none();
+        self.show_by_hand(undoable.then_some(&passage));
         let (gates, silent) = self
             .world
             .proxies
@@ -116,6 +117,9 @@ impl Driver {
             }
         }
         tracing::info!(shard = %passage.shard, term = passage.term, ?way, "recover an attempt");
+        if matches!(way, Way::Undo | Way::Person(_)) {
+            self.show_by_hand(Some(&passage));
+        }
         match way {
             Way::Undo => self.undo_interrupted(&passage, found.committed).await,
             Way::Forward if passage.direction == Direction::Back => Ok(()),
@@ -277,7 +281,15 @@ pub(crate) async fn bring_proxies_home(world: &World, route: &RouteRecord) {
                 tracing::info!(%instance, shard = %route.shard, "release a proxy");
                 let _each_answers_for_itself = world.proxies.release(&gate(*epoch)).await;
             }
-            "open" if *epoch == route.epoch => {}
+            "lapsed" if *epoch < route.epoch => {
+                tracing::info!(%instance, shard = %route.shard, "switch a proxy that was cut off");
+                let (before, url) = (gate(*epoch), &route.url);
+                let _each_answers_for_itself =
+                    world.proxies.switch_to(&before, route.epoch, url).await;
+                let _each_answers_for_itself = world.proxies.release(&gate(route.epoch)).await;
+            }
+            // A lapsed one opens when it has asked.
+            "open" | "lapsed" if *epoch == route.epoch => {}
             _ => {
                 tracing::warn!(%instance, shard = %route.shard, epoch, state, "a proxy stands where the journal does not");
             }

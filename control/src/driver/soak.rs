@@ -68,6 +68,11 @@ impl Budget {
     }
 }
 
+/// Keys expire and are deleted meanwhile; a server that has fewer than half of them did not load them.
+fn has_lost_most(source_keys: u64, target_keys: u64) -> bool {
+    target_keys < source_keys.div_ceil(2)
+}
+
 impl Driver {
     /// Soaks until an end, or until control stops.
     pub(crate) async fn soak(&mut self) -> Phase {
@@ -221,18 +226,43 @@ impl Driver {
         }
         match &target {
             Ok(target) if target_run_id.is_some_and(|run_id| run_id != target.run_id) => {
-                warnings.push("the target was restarted: check what it lost".to_owned());
+                warnings.push(self.what_a_restart_lost().await);
             }
             Ok(target) if target.role.is_replica() => warnings.push(format!(
                 "the target is a replica and refuses writes: redis-cli -u {} REPLICAOF NO ONE",
                 self.record.target
             )),
             Ok(_) => {}
-            Err(error) => warnings.push(format!("the target does not answer: {error}")),
+            Err(error) => {
+                warnings.push(format!("the target does not answer: {error}"));
+                // What was found before it went away holds when it comes back, or does not: it is asked then.
+                if !matches!(&source, Ok(source) if source.role == Role::Primary) {
+                    way = WayBack::Unknown("the target does not answer".to_owned());
+                }
+            }
         }
         self.warn(warnings);
         self.keep_foreign().await;
         way
+    }
+
+    /// A target that was restarted serves what it loaded. The old server, which followed it until then, says how much that was.
+    async fn what_a_restart_lost(&self) -> String {
+        let (source, target) = tokio::join!(
+            self.world.servers.observe(&self.record.source),
+            self.world.servers.observe(&self.record.target)
+        );
+        match (source, target) {
+            (Ok(source), Ok(target)) if has_lost_most(source.keys_total(), target.keys_total()) => {
+                format!(
+                    "the target was restarted without most of its keys, and clients are served from what is left: stop it at once ({}), \
+                     give it back its RDB or append-only file and start it again; the old server, {}, is fenced and has everything up to the restart",
+                    format_args!("redis-cli -u {} SHUTDOWN NOSAVE", self.record.target),
+                    self.record.source
+                )
+            }
+            _ => "the target was restarted: check what it lost".to_owned(),
+        }
     }
 
     /// What the source could not execute outlives a restart of control.
@@ -274,6 +304,20 @@ impl Driver {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_loaded_nothing_is_told_from_one_that_lost_a_few_keys() {
+        for (source, target, lost) in [
+            (0, 0, false),
+            (1, 0, true),
+            (1, 1, false),
+            (100, 50, false),
+            (100, 49, true),
+            (100, 200, false),
+        ] {
+            assert_eq!(has_lost_most(source, target), lost, "{source} {target}");
+        }
+    }
 
     fn at(start: Instant, seconds: u64) -> Instant {
         start + Duration::from_secs(seconds)

@@ -37,6 +37,15 @@ pub(crate) enum Failure {
     Passing(String),
 }
 
+impl From<crate::proxies::InTheWay> for Failure {
+    fn from(in_the_way: crate::proxies::InTheWay) -> Failure {
+        match in_the_way.passing {
+            true => Failure::Passing(in_the_way.to_string()),
+            false => Failure::Failed(in_the_way.to_string()),
+        }
+    }
+}
+
 impl From<JournalError> for Failure {
     fn from(error: JournalError) -> Failure {
         Failure::Failed(error.to_string())

@@ -57,6 +57,8 @@ impl Driver {
         }
         self.world.guards.close(&passage.from).await;
         self.record.attempt = None;
+        // Also where the journal takes nothing: whoever asks is told that no upgrade is armed.
+        self.show();
         self.show_by_hand(None);
         if begun >= Some(Step::Commit) {
             // The commit was said to have failed, and may have reached the disk all the same: the route is said again.

@@ -1,4 +1,5 @@
-//! Where a crash test stops us: `UNDERSTUDY_FAILPOINT=<effect>:<begun|applied>:<kill|stop|error>[:<nth time>]`.
+//! Where a crash test stops us: `UNDERSTUDY_FAILPOINT=<effect>:<begun|applied>:<kill|stop|error>[:<nth time>]`, and
+//! more of these behind commas, such as an error and then a kill in the undo that follows.
 //!
 //! `begun` is after the intention is journalled and before the effect, `applied` after the effect and before its result
 //! is journalled. `kill` is SIGKILL, `stop` is SIGSTOP, both sent to ourselves; `error` makes the effect fail. Read once,
@@ -29,18 +30,18 @@ enum Act {
 /// What the environment asked for, if anything.
 #[derive(Debug, Default)]
 pub(crate) struct Failpoint {
-    wanted: Option<Wanted>,
-    /// How often its moment has come.
-    met: AtomicU32,
+    wanted: Vec<Wanted>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Wanted {
     effect: &'static str,
     moment: Moment,
     act: Act,
     /// From 1.
     nth: u32,
+    /// How often its moment has come.
+    met: AtomicU32,
 }
 
 impl Moment {
@@ -62,13 +63,34 @@ impl Failpoint {
             return Failpoint::default();
         };
         let parsed = Failpoint::parse(&text);
-        if parsed.wanted.is_none() {
+        if parsed.wanted.is_empty() {
             tracing::warn!(%text, "UNDERSTUDY_FAILPOINT is not <effect>:<begun|applied>:<kill|stop|error>");
         }
         parsed
     }
 
+    /// None at all when one of them is nonsense.
     fn parse(text: &str) -> Failpoint {
+        let wanted: Option<Vec<Wanted>> = text.split(',').map(Wanted::parse).collect();
+        Failpoint {
+            wanted: wanted.unwrap_or_default(),
+        }
+    }
+
+    /// Does what was asked for at this moment of this effect.
+    pub(crate) fn at(&self, effect: &Effect, moment: Moment) -> Result<(), EffectError> {
+        let here = |wanted: &&Wanted| wanted.effect == effect.name() && wanted.moment == moment;
+        for wanted in self.wanted.iter().filter(here) {
+            if wanted.met.fetch_add(1, Ordering::Relaxed) + 1 == wanted.nth {
+                wanted.act(effect)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Wanted {
+    fn parse(text: &str) -> Option<Wanted> {
         let mut parts = text.split(':');
         let effect = parts
             .next()
@@ -85,33 +107,20 @@ impl Failpoint {
             Some(_) | None => None,
         };
         let nth = parts.next().map_or(Some(1), |text| text.parse().ok());
-        let wanted = match (effect, moment, act, nth, parts.next()) {
+        match (effect, moment, act, nth, parts.next()) {
             (Some(effect), Some(moment), Some(act), Some(nth), None) => Some(Wanted {
                 effect,
                 moment,
                 act,
                 nth,
+                met: AtomicU32::new(0),
             }),
             _ => None,
-        };
-        Failpoint {
-            wanted,
-            met: AtomicU32::new(0),
         }
     }
 
-    /// Does what was asked for at this moment of this effect.
-    pub(crate) fn at(&self, effect: &Effect, moment: Moment) -> Result<(), EffectError> {
-        let Some(wanted) = self.wanted else {
-            return Ok(());
-        };
-        if wanted.effect != effect.name() || wanted.moment != moment {
-            return Ok(());
-        }
-        if self.met.fetch_add(1, Ordering::Relaxed) + 1 != wanted.nth {
-            return Ok(());
-        }
-        match wanted.act {
+    fn act(&self, effect: &Effect) -> Result<(), EffectError> {
+        match self.act {
             Act::Kill => signal_ourselves("-KILL"),
             Act::Stop => {
                 signal_ourselves("-STOP");
@@ -119,7 +128,7 @@ impl Failpoint {
                 std::thread::park_timeout(STOPPED_WITHIN);
             }
             Act::Error => {
-                let cause = format!("failpoint at {}", moment.name());
+                let cause = format!("failpoint at {}", self.moment.name());
                 return Err(EffectError {
                     effect: effect.name(),
                     cause,
@@ -151,11 +160,7 @@ mod tests {
         for name in Effect::ALL {
             for moment in ["begun", "applied"] {
                 for act in ["kill", "stop", "error"] {
-                    assert!(
-                        Failpoint::parse(&format!("{name}:{moment}:{act}"))
-                            .wanted
-                            .is_some()
-                    );
+                    assert!(Wanted::parse(&format!("{name}:{moment}:{act}")).is_some());
                 }
             }
         }
@@ -171,8 +176,9 @@ mod tests {
             "frob:begun:kill",
             "hold:later:kill",
             "hold:begun:kill:1:2",
+            "hold:begun:kill,",
         ] {
-            assert_eq!(Failpoint::parse(text).wanted, None, "{text}");
+            assert!(Failpoint::parse(text).wanted.is_empty(), "{text}");
         }
     }
 
@@ -184,6 +190,17 @@ mod tests {
             .map(|_| point.at(&promote, Moment::Begun).is_err())
             .collect();
         assert_eq!(fails, [false, true, false]);
+    }
+
+    #[test]
+    fn one_point_may_follow_another() {
+        let point = Failpoint::parse("promote:begun:error,unfence:begun:error");
+        for effect in [
+            Effect::Promote { server: "a".into() },
+            Effect::Unfence { server: "a".into() },
+        ] {
+            assert!(point.at(&effect, Moment::Begun).is_err());
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::Effects;
 const CONTINUE_PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// Where a retired server looks for its primary: nobody listens there, so it keeps its data and refuses writes.
-const NOWHERE: (&str, u16) = ("127.0.0.1", 1);
+pub(crate) const NOWHERE: (&str, u16) = ("127.0.0.1", 1);
 
 /// A backlog that survives a hiccup of the way back. Bytes.
 const BACKLOG_MIN: u64 = 64 << 20;
@@ -133,6 +133,10 @@ impl Real {
                     world::carry_scripts(&mut servers.hold(target).await?, &scripts).await?,
                 ))
             }
+            Effect::ArmProxies { gate } => Ok(Outcome::Proxies {
+                count: self.world.proxies.arm(gate).await?,
+                waited_us: 0,
+            }),
             Effect::Hold { gate, lease_ms } => Ok(acknowledged(
                 &self.world.proxies.hold(gate, *lease_ms).await?,
             )),

@@ -26,6 +26,30 @@ pub(super) struct Continued {
     pub(super) stream: BytesMut,
 }
 
+/// Why the source gets nothing.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) why: String,
+    /// True when the target was only not there to be asked: it may say otherwise the next time.
+    pub(super) passing: bool,
+}
+
+impl Refusal {
+    fn passing(why: impl Into<String>) -> Refusal {
+        Refusal {
+            why: why.into(),
+            passing: true,
+        }
+    }
+
+    fn lasting(why: impl Into<String>) -> Refusal {
+        Refusal {
+            why: why.into(),
+            passing: false,
+        }
+    }
+}
+
 /// A connection to the target on which nothing is asked yet. Made while the source is parked, so that fewer round trips
 /// stand between the promotion and the proof of the way back.
 pub(super) async fn prepare(shared: &Shared) -> Result<Client, String> {
@@ -43,7 +67,7 @@ pub(super) async fn ask(
     prepared: Option<Client>,
     request: &Psync,
     listening_port: Option<u16>,
-) -> Result<Continued, String> {
+) -> Result<Continued, Refusal> {
     let _one_at_a_time = shared.asking.lock().await;
     let early = match prepared {
         // What was prepared may have been closed since; nothing was begun on it.
@@ -56,30 +80,35 @@ pub(super) async fn ask(
     let (client, target) = match early {
         Some(introduced) => introduced,
         None => {
-            let mut client = prepare(shared).await?;
-            let target = introduce(&mut client, listening_port).await?;
+            let mut client = prepare(shared).await.map_err(Refusal::passing)?;
+            let target = introduce(&mut client, listening_port)
+                .await
+                .map_err(Refusal::passing)?;
             (client, target)
         }
     };
-    can_continue(request, &target)?;
+    // One that loads, or that somebody demoted, may yet be the primary that it was; a history does not come back.
+    let passing = target.loading || !target.is_primary();
+    can_continue(request, &target).map_err(|why| Refusal { why, passing })?;
     let barred = shared
         .barred()
         .filter(|it| it.run_id == target.run_id && it.request == *request);
     if let Some(barred) = barred {
-        return Err(format!("{}; it is not asked again", barred.why));
+        let why = format!("{}; it is not asked again", barred.why);
+        return Err(Refusal::lasting(why));
     }
     let (stream, inbox) = client.into_parts();
     let socket = stream
         .into_socket()
         .filter(|_| inbox.is_empty())
-        .ok_or("the target speaks unasked")?;
+        .ok_or_else(|| Refusal::passing("the target speaks unasked"))?;
     match psync(&socket, request).await {
         Ok((line, stream)) => Ok(Continued {
             target: socket,
             line,
             stream,
         }),
-        Err(Turned::ForNow(why)) => Err(why),
+        Err(Turned::ForNow(why)) => Err(Refusal::passing(why)),
         Err(Turned::ForGood(why)) => {
             // Closed before anything else: a target that gathers replicas for one copy forks for us only if we stay.
             drop(socket);
@@ -88,7 +117,7 @@ pub(super) async fn ask(
                 request: request.clone(),
                 why: why.clone(),
             });
-            Err(why)
+            Err(Refusal::lasting(why))
         }
     }
 }

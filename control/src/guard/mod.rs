@@ -71,6 +71,8 @@ pub enum GuardState {
     Refused {
         /// Why.
         why: String,
+        /// True when the target was not there to be asked: the next time it may say otherwise.
+        passing: bool,
     },
     /// The link was there, or its request was, and has ended. The source comes again by itself.
     Lost {

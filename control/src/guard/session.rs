@@ -8,7 +8,7 @@ use tokio::time::MissedTickBehavior;
 use understudy_net::{Incoming, Socket};
 
 use super::GuardState;
-use super::ask::{self, Continued};
+use super::ask::{self, Continued, Refusal};
 use super::handshake::{Greeted, HandshakeError, Psync, greet};
 use super::relay;
 use super::shared::Shared;
@@ -56,7 +56,13 @@ pub(super) async fn run(
         Ok(request) => request,
         Err(why) => {
             open.refuse(&why);
-            return shared.tell(id, GuardState::Refused { why });
+            return shared.tell(
+                id,
+                GuardState::Refused {
+                    why,
+                    passing: false,
+                },
+            );
         }
     };
     let serving = serve(&shared, id, open, &request, listening_port);
@@ -74,7 +80,13 @@ pub(super) async fn run(
 fn refuse_stranger(shared: &Shared, id: u64, cause: &HandshakeError) -> String {
     let why = cause.to_string();
     if matches!(cause, HandshakeError::Sync) {
-        shared.tell(id, GuardState::Refused { why: why.clone() });
+        shared.tell(
+            id,
+            GuardState::Refused {
+                why: why.clone(),
+                passing: false,
+            },
+        );
     }
     why
 }
@@ -113,16 +125,16 @@ async fn serve(
         stream,
     } = match asked {
         Ok(Ok(continued)) => continued,
-        Ok(Err(why)) => {
+        Ok(Err(Refusal { why, passing })) => {
             open.refuse(&why);
-            return GuardState::Refused { why };
+            return GuardState::Refused { why, passing };
         }
         Err(why) => return GuardState::Lost { why },
     };
     if !shared.take_over(id) {
         let why = "the source has come again since".to_owned();
         open.refuse(&why);
-        return GuardState::Refused { why };
+        return GuardState::Refused { why, passing: true };
     }
     shared.resume_at(request);
     let Ok(source) = open.answer(&line).await else {

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use error::JournalError;
 pub(crate) use records::{
     Attempt, CutoverMode, Direction, EffectRecord, EffectState, FORMAT, GuardPlace, Options,
-    RouteRecord, ShardRecord, SnapshotChoice, SnapshotNote, UpgradeRecord,
+    ProxyRecord, RouteRecord, ShardRecord, SnapshotChoice, SnapshotNote, UpgradeRecord,
 };
 
 use crate::effect::Effect;
@@ -227,6 +227,27 @@ impl Journal {
             .find(|route| route.pool == pool && route.shard == shard))
     }
 
+    /// The number of the last attempt.
+    pub async fn last_term(&self) -> Result<u64, JournalError> {
+        self.run(|store| store.last("term")).await
+    }
+
+    /// Every proxy that registered, and neither left nor was forgotten.
+    pub async fn proxies(&self) -> Result<Vec<ProxyRecord>, JournalError> {
+        self.run(Store::proxies).await
+    }
+
+    /// Keeps a proxy that registered.
+    pub async fn keep_proxy(&self, proxy: ProxyRecord) -> Result<(), JournalError> {
+        self.run(move |store| store.keep_proxy(&proxy)).await
+    }
+
+    /// Drops a proxy that left or was forgotten.
+    pub async fn drop_proxy(&self, id: &str) -> Result<(), JournalError> {
+        let id = id.to_owned();
+        self.run(move |store| store.drop_proxy(&id)).await
+    }
+
     /// Every START.
     pub async fn upgrades(&self) -> Result<Vec<UpgradeRecord>, JournalError> {
         self.run(Store::upgrades).await
@@ -247,6 +268,7 @@ impl Journal {
                     "upgrades": store.upgrades()?,
                     "shards": store.shards()?,
                     "routes": store.routes()?,
+                    "proxies": store.proxies()?,
                     "effects": store.effects()?,
                 }))
             })

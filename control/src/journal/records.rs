@@ -301,6 +301,22 @@ impl ShardRecord {
         self.snapshots().rev().find(|note| note.server == server)
     }
 
+    /// The attempt that is neither undone nor told to all proxies.
+    pub fn open_attempt(&self) -> Option<&Attempt> {
+        let open = |attempt: &&Attempt| match self.phase {
+            Phase::Cutover | Phase::Committed => true,
+            Phase::Soak => attempt.direction == Direction::Back,
+            Phase::Plan
+            | Phase::Snapshot
+            | Phase::Replicate
+            | Phase::Verify
+            | Phase::Finalized
+            | Phase::RolledBack
+            | Phase::Aborted => false,
+        };
+        self.attempt.as_ref().filter(open)
+    }
+
     /// Keeps a note for the report, once.
     pub fn note(&mut self, text: impl Into<String>) {
         let text = text.into();
@@ -360,4 +376,19 @@ pub struct EffectRecord {
     pub state: EffectState,
     /// When it was intended, in milliseconds since 1970.
     pub begun_at_ms: u64,
+}
+
+/// A proxy that registered, so that a restart of control forgets nobody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyRecord {
+    /// Format.
+    pub v: u32,
+    /// Its name over all of its starts.
+    pub id: String,
+    /// Where its admin port is dialled, without a password.
+    pub address: String,
+    /// The pools that it serves.
+    pub pools: Vec<String>,
+    /// When it registered there, in milliseconds since 1970.
+    pub registered_at_ms: u64,
 }

@@ -5,6 +5,7 @@
 //!  upgrades  id           -> UpgradeRecord
 //!  shards    pool/shard   -> ShardRecord
 //!  routes    pool/shard   -> RouteRecord
+//!  proxies   id           -> ProxyRecord           (those that registered, and neither left nor were forgotten)
 //!  effects   number       -> EffectRecord          (the oldest beyond EFFECTS_MAX are dropped)
 //! ```
 //! After an I/O error redb refuses everything until it is opened again, so the store closes the file and opens it at the
@@ -19,12 +20,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::JournalError;
-use super::records::{EffectRecord, EffectState, FORMAT, RouteRecord, ShardRecord, UpgradeRecord};
+use super::records::{
+    EffectRecord, EffectState, FORMAT, ProxyRecord, RouteRecord, ShardRecord, UpgradeRecord,
+};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const UPGRADES: TableDefinition<'_, u64, &str> = TableDefinition::new("upgrades");
 const SHARDS: TableDefinition<'_, &str, &str> = TableDefinition::new("shards");
 const ROUTES: TableDefinition<'_, &str, &str> = TableDefinition::new("routes");
+const PROXIES: TableDefinition<'_, &str, &str> = TableDefinition::new("proxies");
 const EFFECTS: TableDefinition<'_, u64, &str> = TableDefinition::new("effects");
 
 /// Most effects kept; at the limit the oldest are dropped. Default: 10,000.
@@ -70,6 +74,7 @@ impl Store {
             transaction.open_table(UPGRADES)?;
             transaction.open_table(SHARDS)?;
             transaction.open_table(ROUTES)?;
+            transaction.open_table(PROXIES)?;
             transaction.open_table(EFFECTS)?;
             Ok(())
         })?;
@@ -227,6 +232,30 @@ impl Store {
     pub(crate) fn routes(&mut self) -> Result<Vec<RouteRecord>, JournalError> {
         let transaction = self.database()?.begin_read()?;
         let table = transaction.open_table(ROUTES)?;
+        table.iter()?.map(|row| parse(row?.1.value())).collect()
+    }
+
+    /// Keeps a proxy that registered.
+    pub(crate) fn keep_proxy(&mut self, proxy: &ProxyRecord) -> Result<(), JournalError> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(PROXIES)?;
+            table.insert(proxy.id.as_str(), json(proxy)?.as_str())?;
+            Ok(())
+        })
+    }
+
+    /// Drops a proxy that left or was forgotten.
+    pub(crate) fn drop_proxy(&mut self, id: &str) -> Result<(), JournalError> {
+        self.write(|transaction| {
+            transaction.open_table(PROXIES)?.remove(id)?;
+            Ok(())
+        })
+    }
+
+    /// Every proxy that registered.
+    pub(crate) fn proxies(&mut self) -> Result<Vec<ProxyRecord>, JournalError> {
+        let transaction = self.database()?.begin_read()?;
+        let table = transaction.open_table(PROXIES)?;
         table.iter()?.map(|row| parse(row?.1.value())).collect()
     }
 

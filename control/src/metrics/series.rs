@@ -142,7 +142,13 @@ pub(super) fn gauges(
         "way_back",
         &WayBack::NAMES,
         shards,
-        |it| Some(it.live.as_ref()?.way_back.as_ref()?.name()),
+        |it| {
+            let live = it
+                .live
+                .as_ref()
+                .filter(|live| !live.record.phase.is_end())?;
+            Some(live.way_back()?.name())
+        },
     )?);
     families.extend(one_hot(
         "understudy_upgrade_guard",

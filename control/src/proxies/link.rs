@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use understudy_config::BackendUrl;
+use understudy_config::{BackendUrl, Scheme};
 use understudy_net::{AdminServer, Client, ClientError, Endpoint, Value};
 
 use super::reply::{GateCode, GateReport, Pools, Stats};
@@ -38,7 +38,9 @@ impl ProxyError {
     /// True when another attempt may go better.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
-            ProxyError::Refused { code, .. } => *code == GateCode::NotHeld,
+            ProxyError::Refused { code, .. } => {
+                matches!(code, GateCode::NotHeld | GateCode::NoLease)
+            }
             ProxyError::Unreachable { .. } | ProxyError::Nonsense { .. } => false,
         }
     }
@@ -96,6 +98,17 @@ impl ProxyLink {
             proxy: proxy.clone(),
             cause: error.to_string(),
         };
+        if let ProxyAddress::There(url) = &self.address
+            && url.scheme == Scheme::Redis
+            && !url.is_loopback()
+        {
+            // The config is checked for it; a proxy that registered says where it is only now.
+            return Err(ProxyError::Unreachable {
+                proxy,
+                cause: "it would be driven in clear text over a network: give it admin.tls"
+                    .to_owned(),
+            });
+        }
         let client = self.client().await.map_err(unreachable)?;
         client.set_timeout(timeout);
         let mut command = vec!["PROXY".to_owned()];

@@ -4,21 +4,24 @@
 //! acknowledgement is a failure of the order: what the others did is undone by whoever gave it.
 
 mod link;
+mod registry;
 mod reply;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use understudy_config::BackendUrl;
+use understudy_config::{self as config, BackendUrl, User};
 use understudy_net::AdminServer;
 
 use crate::effect::Gate;
 use link::ProxyAddress;
 pub(crate) use link::{ProxyError, ProxyLink};
+pub(crate) use registry::{InTheWay, Refused, Registration, Registry};
 pub(crate) use reply::{GateCode, GateReport, Pools, Stats};
 
 /// A proxy answers an order that needs no drain within this time, or it counts as gone. Its fsync is in it.
@@ -79,18 +82,24 @@ impl Presence {
     }
 }
 
-/// Every proxy that control drives.
+/// Every proxy that control drives: those that the config names, and those that registered.
 pub(crate) struct Proxies {
-    links: Vec<Arc<Mutex<ProxyLink>>>,
+    links: Vec<Link>,
+    /// Those that registered, by where they are dialled.
+    registered: std::sync::Mutex<BTreeMap<String, Link>>,
+    registry: std::sync::Mutex<Registry>,
+    login: Option<User>,
     /// How many did not answer when all were last asked.
     lost: AtomicUsize,
 }
 
+type Link = Arc<Mutex<ProxyLink>>;
+
 impl Proxies {
     /// The proxy of this process when the config names no others.
-    pub(crate) fn new(urls: &[BackendUrl], here: Option<Arc<AdminServer>>) -> Proxies {
-        let elsewhere = urls.iter().cloned().map(ProxyAddress::There);
-        let addresses: Vec<ProxyAddress> = match (urls.is_empty(), here) {
+    pub(crate) fn new(config: &config::Control, here: Option<Arc<AdminServer>>) -> Proxies {
+        let elsewhere = config.proxies.iter().cloned().map(ProxyAddress::There);
+        let addresses: Vec<ProxyAddress> = match (config.proxies.is_empty(), here) {
             (true, Some(server)) => vec![ProxyAddress::Here(server)],
             (true, None) | (false, _) => elsewhere.collect(),
         };
@@ -99,8 +108,73 @@ impl Proxies {
                 .into_iter()
                 .map(|address| Arc::new(Mutex::new(ProxyLink::new(address))))
                 .collect(),
+            registered: std::sync::Mutex::default(),
+            registry: std::sync::Mutex::new(Registry::new(config.proxy_lease, Instant::now())),
+            login: config.login.clone(),
             lost: AtomicUsize::new(0),
         }
+    }
+
+    /// Who registered, and what is armed.
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connections to those that registered and serve a pool, or to all.
+    fn registered(&self, pool: Option<&str>) -> Vec<Link> {
+        let (wanted, known) = {
+            let registry = self.registry();
+            (registry.addresses(pool), registry.addresses(None))
+        };
+        let mut links = self
+            .registered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        links.retain(|address, _| known.contains(address));
+        let mut found = Vec::new();
+        for address in wanted {
+            let Ok(url) = address.parse::<BackendUrl>() else {
+                continue;
+            };
+            let link = links.entry(address).or_insert_with(|| {
+                let there = ProxyAddress::There(self.with_login(url));
+                Arc::new(Mutex::new(ProxyLink::new(there)))
+            });
+            found.push(link.clone());
+        }
+        found
+    }
+
+    fn with_login(&self, mut url: BackendUrl) -> BackendUrl {
+        if let (None, Some(login)) = (&url.password, &self.login) {
+            url.username = Some(login.name.clone());
+            url.password = Some(login.password.clone());
+        }
+        url
+    }
+
+    /// Connections to all that serve a pool, or to all.
+    fn links(&self, pool: Option<&str>) -> Vec<Link> {
+        self.links
+            .iter()
+            .cloned()
+            .chain(self.registered(pool))
+            .collect()
+    }
+
+    /// ARM: those that registered serve the shard only for as long as we answer them.
+    pub(crate) async fn arm(&self, gate: &Gate) -> Result<usize, ProxyError> {
+        let words = Self::words("ARM", gate, &[]);
+        let links = self.registered(Some(&gate.pool));
+        let answers = Self::ask_all(links, |link| {
+            let words = words.clone();
+            async move { link.lock().await.order(&words, ORDER_TIMEOUT).await }
+        })
+        .await;
+        let armed = answers
+            .into_iter()
+            .collect::<Result<Vec<GateReport>, ProxyError>>()?;
+        Ok(armed.len())
     }
 
     /// How many answer and how many do not, as of the last question to all. Asks nobody: a scrape must not stand before a HOLD.
@@ -112,25 +186,44 @@ impl Proxies {
         ]
     }
 
-    /// How many.
-    pub(crate) fn count(&self) -> usize {
-        self.links.len()
+    /// How many serve a pool.
+    pub(crate) fn serve(&self, pool: &str) -> usize {
+        self.links(Some(pool)).len()
     }
 
-    /// Asks every proxy the same, at once; the answers in the proxies' order.
-    async fn each<T, F, Asking>(&self, ask: F) -> Vec<Result<T, ProxyError>>
+    /// How many.
+    pub(crate) fn count(&self) -> usize {
+        self.links.len() + self.registry().addresses(None).len()
+    }
+
+    /// Asks every proxy of a pool, or every proxy, the same.
+    async fn each<T, F, Asking>(&self, pool: Option<&str>, ask: F) -> Vec<Result<T, ProxyError>>
     where
         T: Send + 'static,
-        F: Fn(Arc<Mutex<ProxyLink>>) -> Asking,
+        F: Fn(Link) -> Asking,
+        Asking: Future<Output = Result<T, ProxyError>> + Send + 'static,
+    {
+        let answers = Self::ask_all(self.links(pool), ask).await;
+        let unreachable =
+            |answer: &&Result<T, ProxyError>| matches!(answer, Err(ProxyError::Unreachable { .. }));
+        let lost = answers.iter().filter(unreachable).count();
+        self.lost.store(lost, Ordering::Relaxed);
+        answers
+    }
+
+    /// All at once; the answers in the order of the links.
+    async fn ask_all<T, F, Asking>(links: Vec<Link>, ask: F) -> Vec<Result<T, ProxyError>>
+    where
+        T: Send + 'static,
+        F: Fn(Link) -> Asking,
         Asking: Future<Output = Result<T, ProxyError>> + Send + 'static,
     {
         let mut asked = JoinSet::new();
-        for (index, link) in self.links.iter().enumerate() {
-            let asking = ask(link.clone());
+        let mut answers: Vec<Option<Result<T, ProxyError>>> = links.iter().map(|_| None).collect();
+        for (index, link) in links.into_iter().enumerate() {
+            let asking = ask(link);
             asked.spawn(async move { (index, asking.await) });
         }
-        let mut answers: Vec<Option<Result<T, ProxyError>>> =
-            self.links.iter().map(|_| None).collect();
         while let Some(joined) = asked.join_next().await {
             if let Ok((index, answer)) = joined {
                 answers[index] = Some(answer);
@@ -140,23 +233,19 @@ impl Proxies {
             proxy: "?".to_owned(),
             cause: "the asking task ended".to_owned(),
         };
-        let answers: Vec<Result<T, ProxyError>> = answers
+        answers
             .into_iter()
             .map(|answer| answer.unwrap_or_else(|| Err(ended())))
-            .collect();
-        let unreachable =
-            |answer: &&Result<T, ProxyError>| matches!(answer, Err(ProxyError::Unreachable { .. }));
-        let lost = answers.iter().filter(unreachable).count();
-        self.lost.store(lost, Ordering::Relaxed);
-        answers
+            .collect()
     }
 
     async fn order(
         &self,
+        gate: &Gate,
         words: Vec<String>,
         timeout: Duration,
     ) -> Vec<Result<GateReport, ProxyError>> {
-        self.each(|link| {
+        self.each(Some(&gate.pool), |link| {
             let words = words.clone();
             async move { link.lock().await.order(&words, timeout).await }
         })
@@ -183,7 +272,7 @@ impl Proxies {
     ) -> Result<Vec<GateReport>, ProxyError> {
         let words = Self::words("HOLD", gate, &[lease_ms.to_string()]);
         let answers = self
-            .order(words, Duration::from_millis(lease_ms) + HOLD_GRACE)
+            .order(gate, words, Duration::from_millis(lease_ms) + HOLD_GRACE)
             .await;
         all_at(answers, "held", gate.epoch)
     }
@@ -191,7 +280,7 @@ impl Proxies {
     /// PREPARE: no proxy opens by itself any more.
     pub(crate) async fn prepare(&self, gate: &Gate) -> Result<Vec<GateReport>, ProxyError> {
         let answers = self
-            .order(Self::words("PREPARE", gate, &[]), ORDER_TIMEOUT)
+            .order(gate, Self::words("PREPARE", gate, &[]), ORDER_TIMEOUT)
             .await;
         all_at(answers, "prepared", gate.epoch)
     }
@@ -213,6 +302,7 @@ impl Proxies {
         url: &str,
     ) -> Vec<Result<GateReport, ProxyError>> {
         self.order(
+            gate,
             Self::words("SWITCH", gate, &[next_epoch.to_string(), url.to_owned()]),
             ORDER_TIMEOUT,
         )
@@ -221,13 +311,13 @@ impl Proxies {
 
     /// RELEASE: tells every proxy; each answer on its own.
     pub(crate) async fn release(&self, gate: &Gate) -> Vec<Result<GateReport, ProxyError>> {
-        self.order(Self::words("RELEASE", gate, &[]), ORDER_TIMEOUT)
+        self.order(gate, Self::words("RELEASE", gate, &[]), ORDER_TIMEOUT)
             .await
     }
 
-    /// What every proxy serves.
-    pub(crate) async fn pools(&self) -> Vec<Result<Pools, ProxyError>> {
-        self.each(|link| async move { link.lock().await.pools().await })
+    /// What every proxy of a pool serves, or every proxy.
+    pub(crate) async fn pools(&self, pool: Option<&str>) -> Vec<Result<Pools, ProxyError>> {
+        self.each(pool, |link| async move { link.lock().await.pools().await })
             .await
     }
 
@@ -238,7 +328,7 @@ impl Proxies {
         shard: &str,
     ) -> (Vec<(String, u64, String, u64)>, Option<ProxyError>) {
         let (mut gates, mut silent) = (Vec::new(), None);
-        for answer in self.pools().await {
+        for answer in self.pools(Some(pool)).await {
             match answer {
                 Ok(pools) => gates.extend(pools.shard(pool, shard).map(|report| {
                     let (epoch, gate, term) = (report.epoch, report.gate.clone(), report.term);
@@ -257,7 +347,7 @@ impl Proxies {
             gates: Vec::new(),
             backends: BTreeSet::new(),
         };
-        for answer in self.pools().await {
+        for answer in self.pools(Some(pool)).await {
             let pools = answer?;
             let Some(report) = pools.shard(pool, shard) else {
                 let cause = format!("it does not serve shard '{shard}' of pool '{pool}'");
@@ -282,7 +372,7 @@ impl Proxies {
     pub(crate) async fn stats(&self, pool: &str, shard: &str) -> Stats {
         let (pool, shard) = (pool.to_owned(), shard.to_owned());
         let answers = self
-            .each(|link| {
+            .each(Some(&pool), |link| {
                 let (pool, shard) = (pool.clone(), shard.clone());
                 async move { link.lock().await.stats(&pool, &shard).await }
             })
@@ -297,7 +387,7 @@ impl Proxies {
     pub(crate) async fn scripts(&self, pool: &str) -> Result<Vec<Vec<u8>>, ProxyError> {
         let pool = pool.to_owned();
         let answers = self
-            .each(|link| {
+            .each(Some(&pool), |link| {
                 let pool = pool.clone();
                 async move { link.lock().await.scripts(&pool).await }
             })

@@ -113,6 +113,8 @@ pub(crate) enum GateCode {
     WrongEpoch,
     NotHeld,
     BusyGate,
+    /// It waits for an answer to its own registration.
+    NoLease,
     Other,
 }
 
@@ -124,6 +126,7 @@ impl GateCode {
             Some("WRONGEPOCH") => GateCode::WrongEpoch,
             Some("NOTHELD") => GateCode::NotHeld,
             Some("BUSYGATE") => GateCode::BusyGate,
+            Some("NOLEASE") => GateCode::NoLease,
             Some(_) | None => GateCode::Other,
         }
     }

@@ -75,32 +75,13 @@ pub(crate) fn decide(found: &Found<'_>) -> Way {
 mod tests {
     use super::*;
     use crate::cutover::Role;
-
-    fn standing(role: Role, offset: u64) -> Standing {
-        Standing {
-            run_id: "r".into(),
-            replid: "h".into(),
-            replid2: "0".into(),
-            second_offset: -1,
-            offset,
-            role,
-            sync_full: 0,
-            replica_errors: 0,
-            loading: false,
-            unsaved: false,
-        }
-    }
+    use crate::recovery::fixture::{replica, standing};
 
     fn server(text: &str) -> Option<Standing> {
-        let replica = Role::Replica {
-            host: "x".into(),
-            port: 1,
-            link_up: false,
-        };
         match text {
             "primary" => Some(standing(Role::Primary, 100)),
-            "replica" => Some(standing(replica, 100)),
-            "behind" => Some(standing(replica, 50)),
+            "replica" => Some(standing(replica(), 100)),
+            "behind" => Some(standing(replica(), 50)),
             "gone" => None,
             other => panic!("{other}"),
         }

@@ -17,7 +17,8 @@ pub async fn recover_from_servers(
     let mut lines = Vec::new();
     for pool in &config.pools {
         for shard in &pool.shards {
-            servers.know(&shard.primary);
+            let tls = pool.backend_tls.as_ref();
+            servers.know(&shard.primary.clone().with_tls(tls));
             let primary = shard.primary.to_string();
             let first = look(&servers, &primary, &mut lines, &pool.name, &shard.name).await;
             let wanted =
@@ -30,7 +31,7 @@ pub async fn recover_from_servers(
                     ));
                     continue;
                 };
-                let mut login = pool.with_login(parsed);
+                let mut login = pool.with_login(parsed).with_tls(tls);
                 if login.password.is_none() {
                     login.password.clone_from(&shard.primary.password);
                 }
@@ -131,29 +132,7 @@ fn advice(first: (&str, &Standing), second: (&str, &Standing)) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn standing(role: Role, offset: u64) -> Standing {
-        Standing {
-            run_id: "r".into(),
-            replid: "h".into(),
-            replid2: "0".into(),
-            second_offset: -1,
-            offset,
-            role,
-            sync_full: 0,
-            replica_errors: 0,
-            loading: false,
-            unsaved: false,
-        }
-    }
-
-    fn replica() -> Role {
-        Role::Replica {
-            host: "x".into(),
-            port: 1,
-            link_up: false,
-        }
-    }
+    use crate::recovery::fixture::{replica, standing};
 
     #[test]
     fn when_nobody_serves_the_one_with_most_is_named() {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use understudy_config::{BackendUrl, Config, Pool, Scheme, Shard};
-use understudy_net::{ClientTls, ClientTlsOptions, Endpoint};
+use understudy_net::Endpoint;
 
 /// The logins of every shard's servers.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ impl Logins {
         Some((pool, shard))
     }
 
-    /// Reads a server's URL as START and the journal write it, and gives it the shard's login from the config.
+    /// Reads a server's URL as START and the journal write it, and gives it the shard's login and `backend_tls` from the config.
     pub fn server(&self, pool: &str, shard: &str, url: &str) -> Result<BackendUrl, String> {
         let (pool, shard) = self
             .shard(pool, shard)
@@ -57,29 +57,12 @@ impl Logins {
             server.username.clone_from(&shard.primary.username);
             server.password.clone_from(&shard.primary.password);
         }
-        Ok(server)
+        Ok(server.with_tls(pool.backend_tls.as_ref()))
     }
 
-    /// As [`Logins::server`], ready to be dialed: with the pool's `backend_tls` where the URL is `rediss://`.
+    /// As [`Logins::server`], ready to be dialed.
     pub fn endpoint(&self, pool: &str, shard: &str, url: &str) -> Result<Endpoint, String> {
         let server = self.server(pool, shard, url)?;
-        let tls = self.pool(pool).and_then(|pool| pool.backend_tls.as_ref());
-        endpoint(&server, tls.map(ClientTlsOptions::from).as_ref())
-    }
-}
-
-/// A server as it is dialed; `rediss://` believes what its pool believes.
-pub(crate) fn endpoint(
-    server: &BackendUrl,
-    tls: Option<&ClientTlsOptions>,
-) -> Result<Endpoint, String> {
-    let endpoint = Endpoint::from(server).with_db(0);
-    match (server.scheme, tls) {
-        (Scheme::Rediss, Some(options)) => {
-            let tls = ClientTls::new(options)
-                .map_err(|error| format!("backend_tls for {}: {error}", server.address()))?;
-            Ok(endpoint.with_tls(tls))
-        }
-        (Scheme::Rediss | Scheme::Redis | Scheme::Unix, _) => Ok(endpoint),
+        Ok(Endpoint::from(&server).with_db(0))
     }
 }

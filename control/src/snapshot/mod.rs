@@ -15,6 +15,7 @@
 //!   (`stop-writes-on-bgsave-error`), so that setting is off meanwhile and comes back after a good save.
 //! - What arrives is checked while it does (every section, the checksum), and read back from the disk before it counts.
 
+mod agents;
 mod copy;
 mod error;
 mod keep;
@@ -29,8 +30,10 @@ mod record;
 mod restore;
 mod run;
 mod store;
+mod verbs;
 mod wire;
 
+pub use agents::{AgentSnapshots, Sidecars};
 pub use error::SnapshotError;
 pub use local::LocalSnapshots;
 pub use logins::Logins;
@@ -43,6 +46,7 @@ pub(crate) use providers::Providers;
 pub use quiesce::{Quiesce, Quiesced, quiesce};
 pub use record::{How, SnapshotRecord};
 pub use run::run_name;
+pub use verbs::SnapshotVerbs;
 
 /// The recipe that needs no backup system.
 pub const LOCAL: &str = "local";

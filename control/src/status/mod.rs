@@ -25,6 +25,7 @@ pub(crate) struct Live {
     pub(crate) keys_copied: u64,
     /// What the driver waits for, if it does.
     pub(crate) waiting: Option<String>,
+    /// What the driver found when it looked last; see `way_back()`.
     pub(crate) way_back: Option<WayBack>,
     /// Budget warnings and the like, as they are true now.
     pub(crate) warnings: Vec<String>,
@@ -46,6 +47,28 @@ impl Live {
             warnings: Vec::new(),
             by_hand: Vec::new(),
             rolling_back: false,
+        }
+    }
+}
+
+impl Live {
+    /// The way back as it is true now: the driver looks at it while the shard soaks, and an end closes it.
+    pub(crate) fn way_back(&self) -> Option<WayBack> {
+        match self.record.phase {
+            Phase::Finalized => Some(WayBack::Gone(
+                "FINALIZE closed it: the source is retired".to_owned(),
+            )),
+            Phase::RolledBack => Some(WayBack::Gone(
+                "it was taken: clients are on the source again".to_owned(),
+            )),
+            Phase::Committed | Phase::Soak => self.way_back.clone(),
+            // Clients have not left the source, or never did.
+            Phase::Plan
+            | Phase::Snapshot
+            | Phase::Replicate
+            | Phase::Verify
+            | Phase::Cutover
+            | Phase::Aborted => None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::Live;
+use super::{Live, WayBack};
 use crate::journal::{Direction, ShardRecord, UpgradeRecord};
 use crate::phase::{Phase, pool_phase};
 
@@ -34,6 +34,7 @@ pub(crate) fn as_json(pool: &str, shards: &[Live]) -> Value {
 
 fn shard_json(live: &Live) -> Value {
     let record = &live.record;
+    let way_back = live.way_back();
     let attempt_term = record.attempt.as_ref().map(|attempt| attempt.term);
     json!({
         "shard": record.shard,
@@ -50,8 +51,8 @@ fn shard_json(live: &Live) -> Value {
         "differences": record.differences,
         "snapshot": record.snapshot.as_ref().map(|snapshot| snapshot.id.clone()),
         "hold_ms": record.hold_ms,
-        "way_back": live.way_back.as_ref().map(ToString::to_string),
-        "way_back_reason": live.way_back.as_ref().and_then(|way| way.reason().map(str::to_owned)),
+        "way_back": way_back.as_ref().map(ToString::to_string),
+        "way_back_reason": way_back.as_ref().and_then(WayBack::reason),
         "way_back_keys": record.foreign.as_ref().map(|foreign| {
             let named = foreign.keys.iter().take(WAY_BACK_KEYS_MAX);
             named.map(ToString::to_string).collect::<Vec<String>>()
@@ -115,7 +116,7 @@ pub(crate) fn report(pool: &str, shards: &[Live], upgrades: &[UpgradeRecord]) ->
                 "keys_verified": record.keys_verified,
                 "differences": record.differences,
                 "hold_ms": record.hold_ms,
-                "way_back": live.way_back.as_ref().map(ToString::to_string),
+                "way_back": live.way_back().as_ref().map(ToString::to_string),
                 "attempt": record.attempt,
                 "notes": record.notes,
                 "error": record.error,

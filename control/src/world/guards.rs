@@ -115,7 +115,7 @@ impl Guards {
         match tokio::time::timeout(patience, settled).await {
             Ok(Ok(state)) => match &*state {
                 GuardState::Following { .. } => Ok(()),
-                GuardState::Refused { why } => {
+                GuardState::Refused { why, .. } => {
                     Err(format!("no partial resync for the way back: {why}"))
                 }
                 other => Err(format!("no partial resync for the way back: {other:?}")),

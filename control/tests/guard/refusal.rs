@@ -85,7 +85,7 @@ impl Scripted {
                 .expect("refused")
                 .unwrap()
                 .clone();
-            let GuardState::Refused { why: said } = state else {
+            let GuardState::Refused { why: said, .. } = state else {
                 unreachable!()
             };
             if why.is_empty() {
@@ -209,7 +209,7 @@ async fn a_real_target_of_another_history_is_not_even_asked() {
                 .unwrap()
                 .clone();
             assert!(
-                matches!(&state, GuardState::Refused { why } if why.contains("another history")),
+                matches!(&state, GuardState::Refused { why, passing: false } if why.contains("another history")),
                 "{state:?}"
             );
             tokio::time::timeout(SOON, states.changed())

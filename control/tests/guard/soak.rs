@@ -87,7 +87,7 @@ async fn a_target_that_comes_back_empty_is_not_followed() {
     .await;
     pair.target.restart().await.unwrap();
     pair.target_link = link(&pair.target).await;
-    let another = |state: &GuardState| matches!(state, GuardState::Refused { why } if why.contains("another history"));
+    let another = |state: &GuardState| matches!(state, GuardState::Refused { why, passing: false } if why.contains("another history"));
     until_state(&pair.guard, "refused for its history", another).await;
     pair.until_asked_again(2).await;
     assert_eq!(digest(&mut pair.source_link).await, before);
@@ -208,7 +208,7 @@ async fn a_backlog_that_is_too_short_ends_the_way_back_and_not_the_data() {
     }
     let forks = pair.target_link.observe().await.unwrap().total_forks;
     pair.guard.unpark();
-    let too_short = |state: &GuardState| matches!(state, GuardState::Refused { why } if why.contains("backlog holds"));
+    let too_short = |state: &GuardState| matches!(state, GuardState::Refused { why, passing: false } if why.contains("backlog holds"));
     until_state(&pair.guard, "refused", too_short).await;
     pair.until_asked_again(1).await;
     assert_eq!(digest(&mut pair.source_link).await, before);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Server   a real redis-server or valkey-server of a chosen version, alone in its directory, gone when dropped
-//!   Relay    a TCP relay that delays, cuts, stalls, doubles a write or swaps two replies
+//!   Relay    a TCP relay that delays, cuts, stalls, cuts a process off, doubles a write or swaps two replies
 //!   Load     many connections, mixed commands; every reply checked at once ──┐
 //!   Ledger   what each acknowledged write must have left behind            ◄─┘
 //!   audit    asks the servers themselves, not the proxy: lost, doubled, reordered, misplaced
@@ -48,7 +48,7 @@ pub use port::free_port;
 pub use process::{Process, ProcessOptions};
 pub use relay::{Relay, RelayMode};
 pub use report::{GapLine, Report};
-pub use scene::{Cast, POOL, Scene, SceneOptions};
+pub use scene::{Cast, POOL, Relays, Scene, SceneOptions};
 pub use server::{Server, ServerOptions};
 pub use version::{Product, Version, tool};
 pub use watch::Progress;

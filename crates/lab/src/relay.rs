@@ -1,13 +1,14 @@
 //! A TCP relay between a client and a server that breaks what passes through it, on request.
 //!
 //! ```text
-//!   client ──► Relay ──► server      delay, stall (a partition), cut, cut after n bytes, refuse: for any stream
+//!   client ──► Relay ──► server      delay, stall or cut off (partitions), cut, cut after n bytes, refuse: for any stream
 //!                                    double a write, swap two replies: for RESP, when started with RelayMode::Frames
 //! ```
 //!
 //! Every fault can be set while connections are open. Nothing is reordered or lost but by the faults asked for.
 
 mod frames;
+mod owner;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tokio::task::JoinHandle;
 use crate::error::LabError;
 use crate::wire::Address;
 use frames::{Frames, Mischief};
+use owner::Owner;
 
 /// Chunks on their way in one direction. At the limit the relay reads no more.
 const IN_FLIGHT_MAX: usize = 256;
@@ -41,6 +43,7 @@ pub enum RelayMode {
 struct Faults {
     delay: Duration,
     stalled: bool,
+    cut_off: Option<u32>,
     refusing: bool,
     cuts: u64,
 }
@@ -84,7 +87,12 @@ impl Relay {
             mischief: Mischief::default(),
             mode,
         });
-        let accepting = tokio::spawn(accept(listener, target.to_owned(), Arc::clone(&shared)));
+        let accepting = tokio::spawn(accept(
+            listener,
+            port,
+            target.to_owned(),
+            Arc::clone(&shared),
+        ));
         Ok(Relay {
             port,
             shared,
@@ -119,6 +127,13 @@ impl Relay {
         self.shared
             .faults
             .send_modify(|faults| faults.stalled = stalled);
+    }
+
+    /// As `stall`, for the connections of this process of this machine only: it is cut off, others are not.
+    pub fn cut_off(&self, process: Option<u32>) {
+        self.shared
+            .faults
+            .send_modify(|faults| faults.cut_off = process);
     }
 
     /// While set, new connections are closed at once.
@@ -179,18 +194,19 @@ impl Drop for Relay {
     }
 }
 
-async fn accept(listener: TcpListener, target: String, shared: Arc<Shared>) {
-    while let Ok((client, _)) = listener.accept().await {
+async fn accept(listener: TcpListener, port: u16, target: String, shared: Arc<Shared>) {
+    while let Ok((client, peer)) = listener.accept().await {
         shared.connections.fetch_add(1, Ordering::Relaxed);
         if shared.faults.borrow().refusing {
             continue;
         }
-        tokio::spawn(relay(client, target.clone(), Arc::clone(&shared)));
+        let owner = Owner::new(peer.port(), port);
+        tokio::spawn(relay(client, owner, target.clone(), Arc::clone(&shared)));
     }
 }
 
 /// One connection, until either side ends it or it is cut.
-async fn relay(client: TcpStream, target: String, shared: Arc<Shared>) {
+async fn relay(client: TcpStream, owner: Owner, target: String, shared: Arc<Shared>) {
     let mut faults = shared.faults.subscribe();
     let cuts = faults.borrow().cuts;
     let passing = async {
@@ -200,23 +216,15 @@ async fn relay(client: TcpStream, target: String, shared: Arc<Shared>) {
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        let frames = Frames::new(shared.mode, &shared.mischief);
+        let connection = Connection {
+            shared: &shared,
+            frames: Frames::new(shared.mode, &shared.mischief),
+            owner: &owner,
+        };
         // A half-closed client still gets its replies; both ends gone ends it.
         tokio::join!(
-            pass(
-                from_client,
-                to_server,
-                &shared,
-                Direction::ToServer,
-                &frames
-            ),
-            pass(
-                from_server,
-                to_client,
-                &shared,
-                Direction::ToClient,
-                &frames
-            ),
+            pass(from_client, to_server, Direction::ToServer, &connection),
+            pass(from_server, to_client, Direction::ToClient, &connection),
         );
     };
     tokio::select! {
@@ -231,17 +239,29 @@ enum Direction {
     ToClient,
 }
 
+/// What both directions of one connection share.
+struct Connection<'a> {
+    shared: &'a Shared,
+    frames: Frames<'a>,
+    owner: &'a Owner,
+}
+
+impl Connection<'_> {
+    fn may_pass(&self, faults: &Faults) -> bool {
+        !faults.stalled && !faults.cut_off.is_some_and(|process| self.owner.is(process))
+    }
+}
+
 async fn pass(
     from: OwnedReadHalf,
     to: OwnedWriteHalf,
-    shared: &Shared,
     direction: Direction,
-    frames: &Frames<'_>,
+    connection: &Connection<'_>,
 ) {
     let (sender, receiver) = mpsc::channel(IN_FLIGHT_MAX);
     tokio::join!(
-        read(from, sender, direction, frames),
-        write(to, receiver, shared, direction)
+        read(from, sender, direction, &connection.frames),
+        write(to, receiver, direction, connection)
     );
 }
 
@@ -271,12 +291,13 @@ async fn read(
 async fn write(
     mut to: OwnedWriteHalf,
     mut chunks: mpsc::Receiver<(Instant, Vec<u8>)>,
-    shared: &Shared,
     direction: Direction,
+    connection: &Connection<'_>,
 ) {
+    let shared = connection.shared;
     let mut faults = shared.faults.subscribe();
     while let Some((arrived, mut chunk)) = chunks.recv().await {
-        let delay = match faults.wait_for(|faults| !faults.stalled).await {
+        let delay = match faults.wait_for(|faults| connection.may_pass(faults)).await {
             Ok(faults) => faults.delay,
             Err(_) => return,
         };

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use crate::error::LabError;
 use crate::port::free_port;
 use crate::process::{Process, ProcessOptions};
+use crate::relay::{Relay, RelayMode};
 use crate::server::{Server, ServerOptions};
 use crate::version::Version;
 use crate::wire::{Address, Reply, Wire};
@@ -37,6 +38,13 @@ pub enum Cast {
         /// How many proxies.
         proxies: usize,
     },
+    /// As `Separate`, but control is told of no proxy: each registers.
+    Registered {
+        /// How many proxies.
+        proxies: usize,
+        /// `control.proxy_lease`, such as `2s`.
+        lease: &'static str,
+    },
 }
 
 /// What a scene consists of.
@@ -54,6 +62,8 @@ pub struct SceneOptions {
     pub workers: usize,
     /// Processes.
     pub cast: Cast,
+    /// Whether a relay stands before every server, and between control and every proxy, to cut processes off from them.
+    pub relays: bool,
     /// Options of every source and target.
     pub server: ServerOptions,
     /// Lines added at the top level of the config, as they stand.
@@ -72,6 +82,7 @@ impl SceneOptions {
             shards: 2,
             workers: 3,
             cast: Cast::Embedded,
+            relays: false,
             server: ServerOptions::new(),
             extra_config: String::new(),
             environment: Vec::new(),
@@ -89,9 +100,22 @@ pub struct Scene {
     pub proxies: Vec<Process>,
     /// `understudy control`, when it is a process of its own.
     pub control: Option<Process>,
+    /// Where a process is cut off from a server or a proxy; empty unless asked for.
+    pub relays: Relays,
     clients: Vec<u16>,
     http: Vec<u16>,
     directory: TempDir,
+}
+
+/// The relays of a scene. Servers are called by their relays' addresses everywhere; clients reach the proxies directly.
+#[derive(Debug, Default)]
+pub struct Relays {
+    /// Before the sources, in shard order.
+    pub sources: Vec<Relay>,
+    /// Before the targets, in shard order.
+    pub targets: Vec<Relay>,
+    /// Between control and the proxies.
+    pub proxies: Vec<Relay>,
 }
 
 impl Scene {
@@ -105,7 +129,13 @@ impl Scene {
             sources.push(Server::start(options.from, options.server.clone()).await?);
             targets.push(Server::start(options.to, options.server.clone()).await?);
         }
+        let mut relays = Relays::default();
+        if options.relays {
+            relays.sources = before(&sources).await?;
+            relays.targets = before(&targets).await?;
+        }
         let mut scene = Scene {
+            relays,
             sources,
             targets,
             proxies: Vec::new(),
@@ -123,13 +153,33 @@ impl Scene {
                 let mut admins = Vec::new();
                 for number in 0..proxies {
                     let process = scene.launch(options, "proxy", number, &[]).await?;
-                    admins.push(process.admin().to_owned());
+                    let mut admin = process.admin().to_owned();
+                    if options.relays {
+                        let relay = Relay::start(&admin, RelayMode::Bytes).await?;
+                        admin = relay.address().to_string();
+                        scene.relays.proxies.push(relay);
+                    }
+                    admins.push(admin);
                     scene.proxies.push(process);
                 }
                 scene.control = Some(scene.launch(options, "control", proxies, &admins).await?);
             }
+            Cast::Registered { proxies, .. } => {
+                scene.control = Some(scene.launch(options, "control", 0, &[]).await?);
+                scene.clients.clear();
+                for _ in 0..proxies {
+                    scene.add_proxy(options).await?;
+                }
+            }
         }
         Ok(scene)
+    }
+
+    /// One more proxy of the pool.
+    pub async fn add_proxy(&mut self, options: &SceneOptions) -> Result<(), LabError> {
+        let process = (self.launch(options, "proxy", self.proxies.len(), &[])).await?;
+        self.proxies.push(process);
+        Ok(())
     }
 
     /// Where clients of proxy `number` connect.
@@ -194,8 +244,8 @@ impl Scene {
             POOL.to_owned(),
             "TO".to_owned(),
         ];
-        for (index, target) in self.targets.iter().enumerate() {
-            command.push(format!("s{}={}", index + 1, target.url()));
+        for (index, url) in urls(&self.targets, &self.relays.targets).iter().enumerate() {
+            command.push(format!("s{}={url}", index + 1));
         }
         command.extend(more.iter().map(|word| (*word).to_owned()));
         expect_no_error("start the upgrade", self.call(&command).await?)
@@ -274,7 +324,20 @@ impl Scene {
             admin,
             http,
         };
-        let text = self.config(options, &home.join(&name), &ports, proxies);
+        let control = match options.cast {
+            Cast::Registered { lease, .. } => match &self.control {
+                None => format!("control: {{ proxy_lease: {lease} }}\n"),
+                Some(control) => format!(
+                    "control: {{ address: \"{}\", proxy_lease: {lease} }}\n",
+                    control.admin()
+                ),
+            },
+            Cast::Embedded | Cast::Separate { .. } if proxies.is_empty() => String::new(),
+            Cast::Embedded | Cast::Separate { .. } => {
+                format!("control: {{ proxies: [{}] }}\n", proxies.join(", "))
+            }
+        };
+        let text = self.config(options, &home.join(&name), &ports, &control);
         std::fs::write(&config, text).map_err(LabError::io("write a config"))?;
         let environment = if subcommand == "proxy" {
             Vec::new()
@@ -293,22 +356,14 @@ impl Scene {
         .await
     }
 
-    fn config(
-        &self,
-        options: &SceneOptions,
-        data: &Path,
-        ports: &Ports,
-        proxies: &[String],
-    ) -> String {
+    fn config(&self, options: &SceneOptions, data: &Path, ports: &Ports, control: &str) -> String {
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = writeln!(text, "data_dir: {}", data.display());
         let _ = writeln!(text, "workers: {}", options.workers);
         let _ = writeln!(text, "admin: {{ listen: \"127.0.0.1:{}\" }}", ports.admin);
         let _ = writeln!(text, "http: {{ listen: \"127.0.0.1:{}\" }}", ports.http);
-        if !proxies.is_empty() {
-            let _ = writeln!(text, "control: {{ proxies: [{}] }}", proxies.join(", "));
-        }
+        text.push_str(control);
         text.push_str(&options.extra_config);
         let _ = writeln!(
             text,
@@ -319,15 +374,32 @@ impl Scene {
             text,
             "    distribution: ketama\n    hash: fnv1a_64\n    hash_tag: \"{{}}\"\n    shards:"
         );
-        for (index, source) in self.sources.iter().enumerate() {
+        for (index, url) in urls(&self.sources, &self.relays.sources).iter().enumerate() {
             let _ = writeln!(
                 text,
-                "      - {{ name: s{}, primary: \"{}\" }}",
-                index + 1,
-                source.url()
+                "      - {{ name: s{}, primary: \"{url}\" }}",
+                index + 1
             );
         }
         text
+    }
+}
+
+/// A relay before each of these servers.
+async fn before(servers: &[Server]) -> Result<Vec<Relay>, LabError> {
+    let mut relays = Vec::new();
+    for server in servers {
+        let address = server.address().to_string();
+        relays.push(Relay::start(&address, RelayMode::Bytes).await?);
+    }
+    Ok(relays)
+}
+
+/// What the servers are called: their relays' addresses, where they have some.
+fn urls(servers: &[Server], relays: &[Relay]) -> Vec<String> {
+    match relays {
+        [] => servers.iter().map(Server::url).collect(),
+        relays => relays.iter().map(Relay::url).collect(),
     }
 }
 

@@ -68,6 +68,18 @@ async fn a_partition_closes_nothing_and_ends() {
 }
 
 #[tokio::test]
+async fn a_process_is_cut_off_alone() {
+    let (_server, relay, mut wire) = scene(RelayMode::Bytes).await;
+    relay.cut_off(Some(std::os::unix::process::parent_id()));
+    assert_eq!(wire.call(&["PING"]).await.unwrap(), pong());
+    relay.cut_off(Some(std::process::id()));
+    let silent = tokio::time::timeout(Duration::from_millis(50), wire.call(&["PING"])).await;
+    assert!(silent.is_err(), "{silent:?}");
+    relay.cut_off(None);
+    assert_eq!(wire.reply().await.unwrap(), pong());
+}
+
+#[tokio::test]
 async fn a_cut_closes_what_is_open_and_welcomes_what_comes() {
     let (_server, relay, mut wire) = scene(RelayMode::Bytes).await;
     assert_eq!(wire.call(&["PING"]).await.unwrap(), pong());

@@ -13,7 +13,7 @@ use understudy_resp::Protocol;
 use crate::client::{Client, ClientError};
 use crate::endpoint::{Endpoint, Place, Tls};
 use crate::socket::{Socket, tune};
-use crate::tls::TlsError;
+use crate::tls::{ClientTls, TlsError};
 use crate::value::Value;
 
 /// What a new connection says first.
@@ -200,6 +200,12 @@ async fn connect(endpoint: &Endpoint) -> Result<Socket, DialError> {
                 .await
         }
         Tls::With(client) => client.connect(stream, host).await,
+        Tls::Files(options) => {
+            ClientTls::new(options)
+                .map_err(refused)?
+                .connect(stream, host)
+                .await
+        }
     };
     Ok(Socket::Tls(Box::new(session.map_err(refused)?)))
 }

@@ -29,6 +29,8 @@ pub(crate) enum Tls {
     /// Asked for by `rediss://`; the system's authorities are read at the first dial.
     SystemAuthorities,
     With(ClientTls),
+    /// Of the address itself; its files are read at each dial.
+    Files(Box<ClientTlsOptions>),
 }
 
 impl Endpoint {
@@ -98,7 +100,10 @@ impl From<&BackendUrl> for Endpoint {
         };
         let place = match url.scheme {
             Scheme::Redis => tcp(Tls::Off),
-            Scheme::Rediss => tcp(Tls::SystemAuthorities),
+            Scheme::Rediss => tcp(match &url.tls {
+                Some(files) => Tls::Files(Box::new(ClientTlsOptions::from(&**files))),
+                None => Tls::SystemAuthorities,
+            }),
             Scheme::Unix => Place::Unix(url.path.clone()),
         };
         Endpoint {

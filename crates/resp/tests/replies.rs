@@ -1,15 +1,10 @@
 //! Replies: where one ends, what kind it is, and that cuts do not matter.
 
+mod cuts;
+
+use cuts::SMALL;
 use proptest::prelude::*;
 use understudy_resp::scan::{ReplyScanner, ScanLimits};
-
-const SMALL: ScanLimits = ScanLimits {
-    args_max: 8,
-    bulk_max: 64,
-    inline_max: 32,
-    frame_max: 256,
-    depth_max: 4,
-};
 
 /// Feeds the bytes in pieces that end at `cuts`; gives kinds and lengths, then what is left or wrong.
 fn read(bytes: &[u8], cuts: &[usize], limits: &ScanLimits) -> String {
@@ -44,22 +39,7 @@ fn read(bytes: &[u8], cuts: &[usize], limits: &ScanLimits) -> String {
 
 #[track_caller]
 fn check_with(input: &[u8], expect: &str, limits: &ScanLimits) {
-    assert_eq!(read(input, &[], limits), expect, "{}", input.escape_ascii());
-    for cut in 0..=input.len() {
-        assert_eq!(
-            read(input, &[cut], limits),
-            expect,
-            "{} cut at {cut}",
-            input.escape_ascii()
-        );
-    }
-    let every: Vec<usize> = (0..input.len()).collect();
-    assert_eq!(
-        read(input, &every, limits),
-        expect,
-        "{} byte by byte",
-        input.escape_ascii()
-    );
+    cuts::check(input, expect, |cuts| read(input, cuts, limits));
 }
 
 #[track_caller]

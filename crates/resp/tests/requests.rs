@@ -1,17 +1,12 @@
 //! Requests: what is a frame, what is none, and that cuts do not matter.
 
+mod cuts;
+
+use cuts::SMALL;
 use proptest::prelude::*;
 use understudy_resp::args::{Args, FrameArgs};
 use understudy_resp::encode;
 use understudy_resp::scan::{ProtocolError, RequestScanner, Scan, ScanLimits};
-
-const SMALL: ScanLimits = ScanLimits {
-    args_max: 8,
-    bulk_max: 64,
-    inline_max: 32,
-    frame_max: 256,
-    depth_max: 4,
-};
 
 /// Everything that a stream of bytes holds, as text: frames, then what is left or wrong.
 fn read_whole(bytes: &[u8], limits: &ScanLimits) -> String {
@@ -94,21 +89,7 @@ fn check_with(input: &[u8], expect: &str, limits: &ScanLimits) {
         "{}",
         input.escape_ascii()
     );
-    for cut in 0..=input.len() {
-        assert_eq!(
-            read_pieces(input, &[cut], limits),
-            expect,
-            "{} cut at {cut}",
-            input.escape_ascii()
-        );
-    }
-    let every: Vec<usize> = (0..input.len()).collect();
-    assert_eq!(
-        read_pieces(input, &every, limits),
-        expect,
-        "{} byte by byte",
-        input.escape_ascii()
-    );
+    cuts::check(input, expect, |cuts| read_pieces(input, cuts, limits));
 }
 
 #[track_caller]

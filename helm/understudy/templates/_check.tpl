@@ -48,6 +48,9 @@ What the schema cannot say: each problem names the value and what to write inste
 {{- if and $rule.param (not $rule.namespace) (not (dig $recipe $rule.param "" $.Values.snapshots.params)) -}}
 {{- $problems = append $problems (printf "snapshots.params.%s.%s: say in which namespace it is" $recipe $rule.param) -}}
 {{- end -}}
+{{- if and $rule.names (not (dig $recipe $rule.names "" $.Values.snapshots.params)) -}}
+{{- $problems = append $problems (printf "snapshots.params.%s.%s: name the one of %s that may be read" $recipe $rule.names (first $rule.resources)) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- range $name := .Values.control.settings | keys -}}

@@ -56,7 +56,7 @@
 
 {{- define "understudy.kubernetes-config" -}}
 {{- $snapshots := .Values.snapshots -}}
-{{- $kubernetes := dict "level" $snapshots.level -}}
+{{- $kubernetes := dict "level" $snapshots.level "namespace" (include "understudy.snapshot-namespaces" . | fromJsonArray | first) -}}
 {{- if $snapshots.ownRecipes -}}{{- $_ := set $kubernetes "recipes_dir" "/etc/understudy/recipes" -}}{{- end -}}
 {{- if $snapshots.params -}}{{- $_ := set $kubernetes "params" $snapshots.params -}}{{- end -}}
 {{- if $snapshots.volumes -}}{{- $_ := set $kubernetes "volumes" $snapshots.volumes -}}{{- end -}}

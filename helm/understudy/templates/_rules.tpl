@@ -8,7 +8,7 @@ volume, of restore, and of the Lease by which sidecars agree.
 {{- $namespaces := dict -}}
 {{- $cluster := list -}}
 {{- range $rule := (include "understudy.wanted" . | fromJsonArray) -}}
-{{- $plain := pick $rule "apiGroups" "resources" "verbs" -}}
+{{- $plain := pick $rule "apiGroups" "resources" "verbs" "resourceNames" -}}
 {{- if eq $rule.scope "cluster" -}}
 {{- $cluster = append $cluster $plain -}}
 {{- else -}}
@@ -47,6 +47,7 @@ volume, of restore, and of the Lease by which sidecars agree.
 {{- if or (ne $rule.for "restore") $snapshots.restore -}}
 {{- $home := dig $recipe (default "" $rule.param) "" $snapshots.params -}}
 {{- if $home -}}{{- $rule = set (deepCopy $rule) "namespace" $home -}}{{- end -}}
+{{- if $rule.names -}}{{- $rule = set (deepCopy $rule) "resourceNames" (list (dig $recipe $rule.names "" $snapshots.params)) -}}{{- end -}}
 {{- $wanted = append $wanted $rule -}}
 {{- end -}}
 {{- end -}}

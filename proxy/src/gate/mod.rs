@@ -26,7 +26,7 @@ pub(crate) use self::error::VerbError;
 use self::answers::{switched, unanimous};
 use self::standing::{address_only, entry};
 use crate::orders::{ANSWER_MAX, Asked, Crew};
-use crate::overlay::{Entry, Overlay, Standing};
+use crate::overlay::{Entry, Overlay, OverlayFile, Standing};
 use crate::shared::Known;
 use crate::table;
 use crate::worker::{Ack, GateError, GatePosition, GateStatus, Lease, Order};
@@ -47,6 +47,7 @@ pub(crate) struct Attempt {
 pub(crate) struct Gates {
     known: Known,
     crew: Crew,
+    file: Arc<OverlayFile>,
     /// The highest term seen of each shard, by pool and shard. Locked for the length of a verb.
     terms: Mutex<HashMap<(String, String), u64>>,
 }
@@ -55,7 +56,7 @@ pub(crate) struct Gates {
 pub(crate) type Turn<'a> = MutexGuard<'a, HashMap<(String, String), u64>>;
 
 impl Gates {
-    pub(crate) fn new(known: Known, crew: Crew) -> Gates {
+    pub(crate) fn new(known: Known, crew: Crew, file: OverlayFile) -> Gates {
         let overlay = known.overlay.load();
         let terms = overlay
             .entries()
@@ -63,7 +64,12 @@ impl Gates {
             .map(|entry| ((entry.pool.clone(), entry.shard.clone()), entry.term));
         let terms = Mutex::new(terms.collect());
         drop(overlay);
-        Gates { known, crew, terms }
+        Gates {
+            known,
+            crew,
+            file: Arc::new(file),
+            terms,
+        }
     }
 
     /// Waits until no verb is under way and keeps others out.
@@ -303,15 +309,15 @@ impl Gates {
         let config = self.known.config.load_full();
         let routes = table::build(&config, &next)
             .map_err(|cause| VerbError::NotWritten(cause.to_string()))?;
-        store(Arc::clone(&next), config.data_dir.clone()).await?;
+        store(Arc::clone(&next), Arc::clone(&self.file)).await?;
         self.known.overlay.store(next);
         self.known.routes.store(Arc::new(routes));
         Ok(())
     }
 }
 
-async fn store(overlay: Arc<Overlay>, data_dir: std::path::PathBuf) -> Result<(), VerbError> {
-    let stored = tokio::task::spawn_blocking(move || overlay.store(&data_dir)).await;
+async fn store(overlay: Arc<Overlay>, file: Arc<OverlayFile>) -> Result<(), VerbError> {
+    let stored = tokio::task::spawn_blocking(move || file.store(&overlay)).await;
     match stored {
         Ok(Ok(())) => Ok(()),
         Ok(Err(cause)) => Err(VerbError::NotWritten(cause.to_string())),

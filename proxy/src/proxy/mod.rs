@@ -27,7 +27,7 @@ use crate::gate::Gates;
 use crate::membership::{Membership, identity_of};
 use crate::metrics::Metrics;
 use crate::orders::Crew;
-use crate::overlay::Overlay;
+use crate::overlay::OverlayFile;
 use crate::reload::Reloaded;
 use crate::shared::{Shared, new_instance};
 use crate::stats::Stats;
@@ -88,7 +88,7 @@ impl Proxy {
             path: config.data_dir.clone(),
             cause,
         })?;
-        let overlay = Overlay::load(&config.data_dir)?;
+        let (overlay_file, overlay) = OverlayFile::open(&config.data_dir)?;
         warn_of_disagreements(&config, &overlay, &source);
         let instance = new_instance();
         let membership = match place {
@@ -126,7 +126,7 @@ impl Proxy {
         }
         let crew = Crew::new(addresses);
         let inner = Arc::new(Inner {
-            gates: Gates::new(Arc::clone(&known), crew.clone()),
+            gates: Gates::new(Arc::clone(&known), crew.clone(), overlay_file),
             metrics: Metrics::new(Arc::clone(&known)),
             stats: Stats::default(),
             started: Instant::now(),

@@ -25,8 +25,8 @@ use crate::route::RouteTable;
 use crate::shared::Shared;
 use crate::worker::{Ack, CloseReason, Dirty, LaneId, Order, SessionId, Tick, Worker};
 
-/// Bytes read from a socket at once.
-const SCRATCH_BYTES: usize = 64 * 1024;
+/// Bytes read from a socket at once. Sixteen commands of 4 KiB and more fit, so that they cost one read and one write.
+const SCRATCH_BYTES: usize = 128 * 1024;
 
 /// No lease ends.
 const NEVER: Tick = Tick(u64::MAX);

@@ -225,7 +225,8 @@ impl Lane {
             if self.out.capacity() > KEPT_CAPACITY {
                 self.out = Vec::new();
             }
-        } else if needed.saturating_sub(self.base) > COMPACT_MIN.max(self.out.len() as u64 / 2) {
+        } else if needed.saturating_sub(self.base) > COMPACT_MIN.max(self.out.len() as u64 / 4 * 3)
+        {
             self.forget_until(needed);
         }
     }

@@ -64,6 +64,8 @@ pub use ids::{LaneId, SessionId, Tick};
 pub use order::{Ack, GateError, GatePosition, GateStatus, Lease, Order, SessionLine};
 pub use settings::{HeldAfterHalfClose, WorkerSettings};
 
+pub(crate) use sha1::sha1_hex;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 

@@ -46,11 +46,7 @@ impl Worker {
                     input.extend_from_slice(bytes.get(*consumed..).unwrap_or_default());
                 })
         } else {
-            input.extend_from_slice(bytes);
-            self.match_replies(id, &mut scanner, &input, now)
-                .inspect(|consumed| {
-                    input.drain(..*consumed);
-                })
+            self.match_behind(id, &mut scanner, &mut input, bytes, now)
         };
         let matched = matched.and_then(|_| {
             if input.is_empty() || scanner.need() <= self.settings.bulk_threshold {
@@ -187,6 +183,34 @@ impl Worker {
             }
         }
         Ok(at)
+    }
+
+    /// Matches bytes behind a half reply that was kept. It first gets only what it still needs, so that of a long read
+    /// only that is copied, and the replies behind it are taken from where they were read.
+    fn match_behind(
+        &mut self,
+        id: LaneId,
+        scanner: &mut ReplyScanner,
+        input: &mut Vec<u8>,
+        bytes: &[u8],
+        now: Tick,
+    ) -> Result<usize, Broken> {
+        let needed = scanner.need().saturating_sub(input.len());
+        let (completes, behind) = bytes.split_at(needed.min(bytes.len()));
+        input.extend_from_slice(completes);
+        let consumed = self.match_replies(id, scanner, input, now)?;
+        input.drain(..consumed);
+        if input.is_empty() {
+            let consumed = self.match_replies(id, scanner, behind, now)?;
+            input.extend_from_slice(behind.get(consumed..).unwrap_or_default());
+            return Ok(consumed);
+        }
+        // A reply whose length is not told before its end: all of it in one piece.
+        input.extend_from_slice(behind);
+        self.match_replies(id, scanner, input, now)
+            .inspect(|consumed| {
+                input.drain(..*consumed);
+            })
     }
 
     fn way(&self, id: LaneId, entry: &InFlight) -> Way {

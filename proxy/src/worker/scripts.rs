@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::sha1::sha1_hex;
+use super::sha1_hex;
 
 /// The bodies of one pool, within limits.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
-//! SHA-1 of script bodies: the name by which EVALSHA calls them.
+//! SHA-1: of script bodies, the name by which EVALSHA calls them; and of routes on the disk, whether they are whole.
 
 /// The digest in lower-case hexadecimal, as Redis prints it.
-pub(super) fn sha1_hex(data: &[u8]) -> [u8; 40] {
+pub(crate) fn sha1_hex(data: &[u8]) -> [u8; 40] {
     let mut state: [u32; 5] = [
         0x6745_2301,
         0xEFCD_AB89,

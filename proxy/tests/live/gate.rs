@@ -236,11 +236,17 @@ async fn case_21_orders_of_an_older_attempt_and_for_another_epoch_are_refused() 
     );
 }
 
+/// There is no file to overwrite any more, and none can be made.
+fn refuse_routes(data_dir: &std::path::Path) {
+    std::fs::remove_file(data_dir.join("routes.json")).unwrap();
+    std::fs::create_dir(data_dir.join("routes.json.new")).unwrap();
+}
+
 #[tokio::test]
 async fn a_route_that_cannot_be_written_changes_nothing() {
     let (source, target, data) = (old().await, old().await, directory());
     let stage = Stage::start(config(data.path(), 2, &[&source])).await;
-    std::fs::create_dir(data.path().join("routes.json.new")).unwrap();
+    refuse_routes(data.path());
     Stage::expect(&stage.ask("PROXY HOLD p s1 0 1 1000").await, "gate held");
     Stage::expect(
         &stage.ask("PROXY PREPARE p s1 0 1").await,
@@ -253,7 +259,7 @@ async fn a_route_that_cannot_be_written_changes_nothing() {
     std::fs::remove_dir(data.path().join("routes.json.new")).unwrap();
     Stage::expect(&stage.ask("PROXY HOLD p s1 0 2 1000").await, "gate held");
     Stage::expect(&stage.ask("PROXY PREPARE p s1 0 2").await, "gate prepared");
-    std::fs::create_dir(data.path().join("routes.json.new")).unwrap();
+    refuse_routes(data.path());
     let switch = format!("PROXY SWITCH p s1 0 2 1 {}", target.url());
     Stage::expect(
         &stage.ask(&switch).await,

@@ -14,6 +14,8 @@ mod read_predicate;
 mod read_step;
 mod walk;
 
+pub(crate) use walk::duration as parse_duration;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

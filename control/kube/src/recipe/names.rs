@@ -192,7 +192,13 @@ impl Check<'_> {
                     self.template(&format!("{path}.env.{key}"), value, scope);
                 }
             }
-            Trigger::Http(http) => self.http(path, http, scope),
+            Trigger::Http(http) => {
+                // What was sent is noted in a ConfigMap, since nothing else could find it again.
+                for verb in ["get", "create", "patch"] {
+                    self.uses(path, "configmap", verb, purpose);
+                }
+                self.http(path, http, scope);
+            }
         }
     }
 

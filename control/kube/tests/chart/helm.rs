@@ -72,6 +72,9 @@ fn every_recipe() -> Value {
             if let (Some(param), None) = (rule["param"].as_str(), rule["namespace"].as_str()) {
                 params[recipe][param] = json!("somewhere");
             }
+            if let Some(param) = rule["names"].as_str() {
+                params[recipe][param] = json!("that-one");
+            }
         }
     }
     let recipes: Vec<&String> = file.as_object().unwrap().keys().collect();

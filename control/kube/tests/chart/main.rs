@@ -2,6 +2,8 @@
 //!
 //! Needs python3 and the library that `make tools` puts into `.tools`; without them each test says that it skips.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests: where it panics is what is wrong")]
+
 mod cluster;
 mod config;
 mod examples;

@@ -1,0 +1,21 @@
+//! Runs a recipe: `run` decides, `drive` acts.
+
+mod context;
+mod delete;
+mod drive;
+mod http;
+mod name;
+mod objects;
+mod refuse;
+pub mod run;
+mod server;
+mod trigger;
+
+pub use context::{ANNOTATIONS, Context, LABEL_POOL, LABEL_RUN, LABEL_SHARD, Request, label};
+pub use drive::Engine;
+pub use name::object_name;
+pub use refuse::{Refusal, Refusals};
+pub use server::{Facts, Said, Server, ServerError};
+
+#[cfg(test)]
+mod tests;
