@@ -1,10 +1,5 @@
 //! A tail says of any bytes, cut anywhere, what a scanner says of them.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test states what it expects; a panic is a failed expectation"
-)]
-
 use understudy_resp::scan::{
     Fed, ProtocolError, ReplyScanner, ReplyTail, RequestScanner, RequestTail, Scan, ScanLimits,
 };
