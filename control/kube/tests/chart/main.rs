@@ -2,7 +2,10 @@
 //!
 //! Needs python3 and the library that `make tools` puts into `.tools`; without them each test says that it skips.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests: where it panics is what is wrong")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: where it panics is what is wrong"
+)]
 
 mod cluster;
 mod config;

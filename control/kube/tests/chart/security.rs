@@ -80,12 +80,12 @@ fn every_pod_is_restricted() {
 #[test]
 fn the_examples_are_restricted_too() {
     for (title, pod) in pods(&crate::examples::objects()) {
-        restricted(&title, &pod);
+        restricted(&title, pod);
         let beside = |it: &&Value| it["name"] != "shop"; // The application's container is the application's matter.
         for container in containers(&pod["spec"]).into_iter().filter(beside) {
             confined(&title, container);
         }
-        assert_eq!(token_holders(&pod), ["understudy"], "{title}");
+        assert_eq!(token_holders(pod), ["understudy"], "{title}");
     }
 }
 
