@@ -242,6 +242,8 @@ impl Worker {
         at
     }
 
+    #[cold]
+    #[inline(never)]
     fn refuse_frame(&mut self, pass: &mut Pass<'_>) -> CloseReason {
         self.flush(pass);
         let text = format!(

@@ -58,6 +58,8 @@ impl Args for Begun<'_> {
 
 impl Worker {
     /// A frame whose beginning lies at the end of the pass's data has more than `bulk_threshold` bytes, `need` at least.
+    #[cold]
+    #[inline(never)]
     pub(super) fn admit_huge(
         &mut self,
         pass: &mut Pass<'_>,
@@ -156,6 +158,8 @@ impl Worker {
     }
 
     /// A huge command that is whole.
+    #[cold]
+    #[inline(never)]
     pub(super) fn forward_whole(
         &mut self,
         pass: &mut Pass<'_>,
@@ -180,6 +184,8 @@ impl Worker {
     }
 
     /// EXEC of a transaction that is huge as a whole.
+    #[cold]
+    #[inline(never)]
     pub(super) fn exec_whole(&mut self, pass: &mut Pass<'_>, shard: ShardIndex) -> Admitted {
         match self.may_begin(pass, shard) {
             Begin::Drained => {}
@@ -236,6 +242,8 @@ impl Worker {
     }
 
     /// Something left a session's own lane: there may be room for more.
+    #[cold]
+    #[inline(never)]
     pub(super) fn made_room(&mut self, lane: LaneId, now: Tick) {
         let Some(it) = self.lanes.find_mut(lane.index, lane.generation) else {
             return;
@@ -329,6 +337,8 @@ impl Worker {
     }
 
     /// Takes in what the session has kept of a huge command.
+    #[cold]
+    #[inline(never)]
     pub(super) fn take_in(&mut self, id: SessionId, now: Tick) {
         let Some(session) = self
             .session(id)
@@ -344,6 +354,8 @@ impl Worker {
     }
 
     /// Bytes of a client whose huge command is under way.
+    #[cold]
+    #[inline(never)]
     pub(super) fn take_upload(&mut self, id: SessionId, bytes: &[u8], now: Tick) {
         let Some(session) = self.session(id) else {
             return;
@@ -370,6 +382,8 @@ impl Worker {
     }
 
     /// Behind each piece: who can go on, and who can not any more.
+    #[cold]
+    #[inline(never)]
     pub(super) fn after_upload(&mut self, id: SessionId) {
         let Some(session) = self.session(id) else {
             return;

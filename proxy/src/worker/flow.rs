@@ -39,6 +39,8 @@ pub(super) struct Passing {
 
 impl Worker {
     /// Behind replies that were matched: `input` begins with one that is not complete, and will be huge.
+    #[cold]
+    #[inline(never)]
     pub(super) fn huge_reply(
         &mut self,
         id: LaneId,
@@ -82,6 +84,8 @@ impl Worker {
     }
 
     /// The next bytes of a reply that is given in pieces.
+    #[cold]
+    #[inline(never)]
     pub(super) fn pass_on(&mut self, id: LaneId, bytes: &[u8], now: Tick) {
         let limits = self.reply_limits();
         let Some(lane) = self.lanes.find_mut(id.index, id.generation) else {
@@ -232,6 +236,8 @@ impl Worker {
     }
 
     /// A lane that takes no more commands is empty: it is kept for the next time, or closed.
+    #[cold]
+    #[inline(never)]
     pub(super) fn emptied(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.find(id.index, id.generation) else {
             return;
@@ -258,6 +264,8 @@ impl Worker {
     }
 
     /// A spare lane for this key takes commands again.
+    #[cold]
+    #[inline(never)]
     pub(super) fn take_spare(&mut self, key: super::LaneKey) -> Option<LaneId> {
         let (lanes, shard) = (
             &self.lanes,
@@ -279,6 +287,8 @@ impl Worker {
     }
 
     /// Some client takes its replies slowly: the lane that brings them is not read for a while, if nobody else waits for it.
+    #[cold]
+    #[inline(never)]
     pub(super) fn hold_back(&mut self, id: LaneId, now: Tick) {
         let Some((front, alone, aside, aside_since)) =
             self.lanes.find(id.index, id.generation).map(|lane| {
@@ -328,6 +338,7 @@ impl Worker {
                 lane.paused = true;
                 owner = lane.owner;
             }
+            self.paused = true;
             if let Some(owner) = owner {
                 self.set_alarm(owner);
             }
@@ -335,6 +346,8 @@ impl Worker {
     }
 
     /// What the shell is to do behind bytes of this lane.
+    #[cold]
+    #[inline(never)]
     pub(super) fn lane_reading(&self, id: LaneId) -> Took {
         match self.lanes.find(id.index, id.generation) {
             Some(lane) if lane.paused => Took::Pause,
@@ -343,6 +356,8 @@ impl Worker {
     }
 
     /// A client took some: its lanes are read again once it has taken enough.
+    #[cold]
+    #[inline(never)]
     pub(super) fn read_lanes_again(&mut self, id: SessionId, now: Tick) {
         let enough = self.settings.session_output_pause / 2;
         let Some(session) = self
@@ -385,6 +400,8 @@ impl Worker {
         self.resume_lanes(&[id], now);
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn resume_lanes(&mut self, lanes: &[LaneId], now: Tick) {
         for id in lanes {
             if let Some(lane) = self.lanes.find_mut(id.index, id.generation)

@@ -107,6 +107,8 @@ pub struct Worker {
     arrivals: u64,
     /// Some client takes its replies slowly, and the lane that brought the last ones is to be looked at.
     slow: bool,
+    /// A lane was paused since a backend's bytes were last taken.
+    paused: bool,
     /// Gates whose HOLD waits for the drain.
     draining: Vec<(PoolIndex, ShardIndex)>,
     counters: Counters,
@@ -190,6 +192,7 @@ impl Worker {
             alarms: BTreeSet::new(),
             arrivals: 0,
             slow: false,
+            paused: false,
             draining: Vec::new(),
             counters: Counters::default(),
             stamp: 0,
@@ -241,22 +244,8 @@ impl Worker {
         }
         it.active = now;
         self.counters.client_bytes_in += bytes.len() as u64;
-        if it.stop == Stop::Upload {
-            self.take_upload(session, bytes, now);
-        } else if it.stop != Stop::No {
-            if it.input.capacity() == 0 {
-                it.input = self.spare.pop().unwrap_or_default();
-            }
-            it.input.extend_from_slice(bytes);
-            if let Stop::Gate(shard) = it.stop
-                && !it.ready
-            {
-                let pool = it.pool;
-                if let Some(shard) = self.shard_mut(pool, shard) {
-                    shard.gate.held_bytes += bytes.len();
-                }
-                self.check_limits(pool, shard, now);
-            }
+        if it.stop != Stop::No {
+            self.take_ahead(session, bytes, now);
         } else if it.input.is_empty() {
             let consumed = self.process(session, bytes, now);
             if let Some(it) = self.sessions.find_mut(session.index, session.generation)
@@ -310,7 +299,7 @@ impl Worker {
         );
         it.written = (it.written + n).min(it.out.len());
         it.active = now;
-        let (stopped, held_back) = (it.stop == Stop::Output, !it.held_back.is_empty());
+        let waits = it.stop == Stop::Output || !it.held_back.is_empty();
         self.counters.client_bytes_out += n as u64;
         if it.written == it.out.len() {
             it.written = 0;
@@ -322,10 +311,8 @@ impl Worker {
             it.out.drain(..it.written);
             it.written = 0;
         }
-        if held_back {
+        if waits {
             self.read_lanes_again(session, now);
-        }
-        if stopped {
             self.progressed(session);
             self.settle(now);
         }
@@ -365,7 +352,11 @@ impl Worker {
         self.counters.backend_bytes_in += bytes.len() as u64;
         self.take_replies(lane, bytes, now);
         self.settle(now);
-        self.lane_reading(lane)
+        if self.paused {
+            self.paused = false;
+            return self.lane_reading(lane);
+        }
+        Took::Continue
     }
 
     /// Bytes to write to a backend; empty until the lane is open.

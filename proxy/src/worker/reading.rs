@@ -2,7 +2,7 @@
 
 use super::Worker;
 use super::dirty::Took;
-use super::ids::SessionId;
+use super::ids::{SessionId, Tick};
 use super::session::Stop;
 use crate::route::ShardIndex;
 
@@ -59,6 +59,31 @@ impl Worker {
         {
             session.paused = false;
             self.dirty.resume.push(id);
+        }
+    }
+
+    /// Bytes of a client that waits: kept, or a piece of a huge command.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn take_ahead(&mut self, session: SessionId, bytes: &[u8], now: Tick) {
+        let Some(it) = self.sessions.find_mut(session.index, session.generation) else {
+            return;
+        };
+        if it.stop == Stop::Upload {
+            return self.take_upload(session, bytes, now);
+        }
+        if it.input.capacity() == 0 {
+            it.input = self.spare.pop().unwrap_or_default();
+        }
+        it.input.extend_from_slice(bytes);
+        if let Stop::Gate(shard) = it.stop
+            && !it.ready
+        {
+            let pool = it.pool;
+            if let Some(shard) = self.shard_mut(pool, shard) {
+                shard.gate.held_bytes += bytes.len();
+            }
+            self.check_limits(pool, shard, now);
         }
     }
 }

@@ -48,17 +48,14 @@ impl Worker {
         } else {
             self.match_behind(id, &mut scanner, &mut input, bytes, now)
         };
-        let matched = matched.and_then(|_| {
-            if input.is_empty() || scanner.need() <= self.settings.bulk_threshold {
-                return Ok(());
-            }
-            self.huge_reply(id, &mut scanner, &mut input, now)
-                .map_err(|why| Broken::Protocol(why.into()))
-        });
         if let Err(broken) = matched {
-            self.dirty.close_lanes.push(id);
-            self.lose_lane(id, &LaneLoss::Closed(broken.to_string()), now);
-            return;
+            return self.break_lane(id, &broken, now);
+        }
+        if !input.is_empty()
+            && scanner.need() > self.settings.bulk_threshold
+            && let Err(why) = self.huge_reply(id, &mut scanner, &mut input, now)
+        {
+            return self.break_lane(id, &Broken::Protocol(why.into()), now);
         }
         let Some(lane) = self.lanes.find_mut(id.index, id.generation) else {
             return;
@@ -68,10 +65,22 @@ impl Worker {
             input = Vec::new();
         }
         lane.input = input;
-        self.end_replies(id, now);
+        lane.release_answered();
+        lane.active = now;
+        if self.slow || lane.retired {
+            self.end_replies(id, now);
+        }
+    }
+
+    #[cold]
+    fn break_lane(&mut self, id: LaneId, broken: &Broken, now: Tick) {
+        self.dirty.close_lanes.push(id);
+        self.lose_lane(id, &LaneLoss::Closed(broken.to_string()), now);
     }
 
     /// Behind all replies that came together.
+    #[cold]
+    #[inline(never)]
     pub(super) fn end_replies(&mut self, id: LaneId, now: Tick) {
         let Some(lane) = self.lanes.find_mut(id.index, id.generation) else {
             return;
