@@ -30,6 +30,9 @@ pub(crate) enum Command {
     /// Reads control's journal.
     #[command(subcommand)]
     Journal(Journal),
+    /// Lists, shows, restores, verifies and deletes snapshots; control may be running.
+    #[command(subcommand)]
+    Snapshots(Snapshots),
     /// Says what the servers themselves show, and the exact commands that undo by hand.
     Recover(Recover),
     /// Compares two servers: every key, value and expiry, in both directions.
@@ -112,6 +115,49 @@ pub(crate) struct Status {
 pub(crate) enum Journal {
     /// Prints every record, oldest first, as JSON lines. Control must not be running.
     Show(ConfigFile),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Snapshots {
+    /// Every snapshot, oldest first.
+    List {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Everything that is known about one.
+    Show {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Its id, or its run.
+        id: String,
+    },
+    /// Brings one back; never writes over anything.
+    Restore {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Its id, or its run.
+        id: String,
+        /// A file or folder here, or object:[namespace/]name.
+        #[arg(value_name = "PLACE")]
+        to: String,
+    },
+    /// Reads one back whole and compares it with what is on record.
+    Verify {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Its id, or its run.
+        id: String,
+    },
+    /// Deletes one, even the last one of an upgrade that still soaks.
+    Delete {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Its id, or its run.
+        id: String,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ mod journal;
 mod logging;
 mod recover;
 mod serve;
+mod snapshots;
 mod status;
 mod verify;
 
@@ -39,6 +40,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Journal(Journal::Show(args)) => journal::show(&args).await,
+        Command::Snapshots(command) => snapshots::run(command).await,
         Command::Recover(args) => recover::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Copy(_) => Ok(not_built(

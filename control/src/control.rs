@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use understudy_config::Config;
+use understudy_config::{Config, SnapshotsBy};
 use understudy_net::http::Pages;
 use understudy_net::{AdminHandler, AdminServer};
 
@@ -17,7 +17,9 @@ use crate::journal::{Journal, JournalError, Options, RouteRecord, ShardRecord, U
 use crate::metrics::{ControlCollector, ControlPages, CutoverMetrics};
 use crate::phase::Phase;
 use crate::proxies::Proxies;
-use crate::snapshot::{LocalSnapshots, Logins, Providers, SnapshotError, SnapshotProvider};
+use crate::snapshot::{
+    AgentSnapshots, LocalSnapshots, Logins, Providers, SnapshotError, SnapshotProvider,
+};
 use crate::status::{Board, Key, Live};
 use crate::world::{Guards, Servers, World};
 
@@ -94,15 +96,21 @@ impl Control {
         let snapshots = LocalSnapshots::open(config.data_dir.join("snapshots"))?;
         let snapshots = snapshots.with_logins(logins.clone());
         let local: Arc<dyn SnapshotProvider> = Arc::new(snapshots.clone());
-        let providers = std::iter::once(local).chain(providers).collect();
-        let proxies = Proxies::new(&config.control, local_proxy);
+        let mut providers: Vec<_> = std::iter::once(local).chain(providers).collect();
+        let proxies = Arc::new(Proxies::new(&config.control, local_proxy));
+        if config.control.snapshots == SnapshotsBy::Agents {
+            let asked = proxies.clone();
+            let agents = AgentSnapshots::new(Arc::new(move || asked.admin_ports()));
+            providers.push(Arc::new(agents));
+        }
         for known in journal.proxies().await? {
             let pools = known.pools.into_iter().collect();
             proxies
                 .registry()
                 .remember(&known.id, &known.address, pools);
         }
-        proxies.registry().seen(journal.last_term().await?);
+        let last_term = journal.last_term().await?;
+        proxies.registry().seen(last_term);
         for record in &records {
             if let Some(attempt) = record.open_attempt() {
                 let key = (record.pool.clone(), record.shard.clone());

@@ -82,3 +82,69 @@ fn a_demo_of_a_pair_that_cannot_replicate_is_refused() {
         errors(&output)
     );
 }
+
+#[tokio::test]
+async fn snapshots_are_listed_verified_and_restored_while_nobody_runs() {
+    use understudy_control::snapshot::LocalSnapshots;
+    use understudy_lab::{Server, Version};
+
+    let server = Server::bare(Version::Redis7_0_15).await.unwrap();
+    server.call(&["SET", "a", "1"]).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let local = LocalSnapshots::open(path("data/snapshots")).unwrap();
+    let url = server.url().parse().unwrap();
+    let taken = local.take(&url, "us-p-s1-1-1-x", std::future::pending());
+    let taken = taken.await.unwrap();
+    let yaml = format!(
+        "data_dir: {}\npools:\n  - {{ name: p, listen: 127.0.0.1:7379, shards: [{{ name: s1, primary: \"{}\" }}] }}\n",
+        path("data"),
+        server.url()
+    );
+    std::fs::write(path("u.yaml"), yaml).unwrap();
+    let snapshots = |words: &[&str]| {
+        let file = path("u.yaml");
+        let (verb, rest) = words.split_first().unwrap();
+        let mut arguments = vec!["snapshots", verb, "-c", &file];
+        arguments.extend(rest);
+        let output = understudy(&arguments);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), said, errors(&output))
+    };
+    let (code, listed, _) = snapshots(&["list"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        listed.contains(&taken.id) && listed.contains("keys 1"),
+        "{listed}"
+    );
+    let (code, verified, _) = snapshots(&["verify", "us-p-s1-1-1-x"]);
+    assert!(code == Some(0) && verified.contains("1 keys"), "{verified}");
+    let (_, shown, _) = snapshots(&["show", &taken.id]);
+    assert!(
+        shown.contains(&format!("digest: {}", taken.digest)),
+        "{shown}"
+    );
+    let (code, restored, no) =
+        snapshots(&["restore", &taken.id, directory.path().to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{no}");
+    assert!(restored.contains("dump.rdb"), "{restored}");
+    let again = std::fs::read(path("dump.rdb")).unwrap();
+    assert_eq!(again, std::fs::read(&taken.path).unwrap());
+    let (code, _, no) = snapshots(&["restore", &taken.id, directory.path().to_str().unwrap()]);
+    assert!(
+        code == Some(1) && no.contains("nothing is written over"),
+        "{no}"
+    );
+    // A bit flips on the disk.
+    let mut bytes = again;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&taken.path, bytes).unwrap();
+    let (code, _, no) = snapshots(&["verify", &taken.id]);
+    assert!(code == Some(1) && no.contains(&taken.id), "{no}");
+    let (code, _, no) = snapshots(&["show", "nobody"]);
+    assert!(code == Some(1) && no.contains("snapshots list"), "{no}");
+    let (code, ..) = snapshots(&["delete", &taken.id]);
+    assert_eq!(code, Some(0));
+    assert_eq!(snapshots(&["list"]).1, "");
+}

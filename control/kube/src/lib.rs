@@ -2,9 +2,18 @@
 //!
 //! `recipe` says how a system is driven, as data. `predicate` answers questions about objects with yes, no or unknown.
 //! `engine` runs a recipe: `engine::run` decides, without a clock or a connection. Everything that talks to an API server
-//! does so through `cluster`.
+//! does so through `cluster`. `provider` is what control sees of all this.
 
 pub mod cluster;
 pub mod engine;
+pub mod locate;
 pub mod predicate;
 pub mod recipe;
+pub mod records;
+
+mod provider;
+mod redis;
+mod settings;
+
+pub use provider::KubeSnapshots;
+pub use settings::{Settings, book_of};

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use understudy_config::{self as config, BackendUrl, User};
+use understudy_config::{self as config, BackendTls, BackendUrl, Scheme, User};
 use understudy_net::AdminServer;
 
 use crate::effect::Gate;
@@ -88,22 +88,43 @@ pub(crate) struct Proxies {
     /// Those that registered, by where they are dialled.
     registered: std::sync::Mutex<BTreeMap<String, Link>>,
     registry: std::sync::Mutex<Registry>,
+    /// The admin ports that the config names.
+    elsewhere: Vec<BackendUrl>,
     login: Option<User>,
+    /// What every admin port must show.
+    tls: Option<BackendTls>,
     /// How many did not answer when all were last asked.
     lost: AtomicUsize,
 }
 
 type Link = Arc<Mutex<ProxyLink>>;
 
+/// The admin ports that a config names, with login and TLS.
+pub(crate) fn admin_ports(config: &config::Control) -> Vec<BackendUrl> {
+    let tls = config.proxy_tls.as_ref();
+    let urls = config.proxies.iter().cloned();
+    urls.map(|url| by_tls(url, tls)).collect()
+}
+
+/// Where `control.proxy_tls` is set, every port is dialed by TLS, whatever its address says.
+fn by_tls(mut url: BackendUrl, tls: Option<&BackendTls>) -> BackendUrl {
+    if tls.is_some() && url.scheme == Scheme::Redis {
+        url.scheme = Scheme::Rediss;
+    }
+    url.with_tls(tls)
+}
+
 impl Proxies {
     /// The proxy of this process when the config names no others.
     pub(crate) fn new(config: &config::Control, here: Option<Arc<AdminServer>>) -> Proxies {
-        let elsewhere = config.proxies.iter().cloned().map(ProxyAddress::There);
+        let urls = admin_ports(config);
+        let elsewhere = urls.iter().cloned().map(ProxyAddress::There);
         let addresses: Vec<ProxyAddress> = match (config.proxies.is_empty(), here) {
             (true, Some(server)) => vec![ProxyAddress::Here(server)],
             (true, None) | (false, _) => elsewhere.collect(),
         };
         Proxies {
+            elsewhere: urls,
             links: addresses
                 .into_iter()
                 .map(|address| Arc::new(Mutex::new(ProxyLink::new(address))))
@@ -111,6 +132,7 @@ impl Proxies {
             registered: std::sync::Mutex::default(),
             registry: std::sync::Mutex::new(Registry::new(config.proxy_lease, Instant::now())),
             login: config.login.clone(),
+            tls: config.proxy_tls.clone(),
             lost: AtomicUsize::new(0),
         }
     }
@@ -150,7 +172,16 @@ impl Proxies {
             url.username = Some(login.name.clone());
             url.password = Some(login.password.clone());
         }
-        url
+        by_tls(url, self.tls.as_ref())
+    }
+
+    /// The admin ports of all proxies in processes of their own, with login and TLS.
+    pub(crate) fn admin_ports(&self) -> Vec<BackendUrl> {
+        let registered = self.registry().addresses(None);
+        let registered = registered.iter().filter_map(|url| url.parse().ok());
+        let mut ports = self.elsewhere.clone();
+        ports.extend(registered.map(|url| self.with_login(url)));
+        ports
     }
 
     /// Connections to all that serve a pool, or to all.

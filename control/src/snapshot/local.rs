@@ -61,11 +61,16 @@ impl LocalSnapshots {
         };
         fs::create_dir_all(&directory).map_err(failed)?;
         sweep(&directory).map_err(failed)?;
-        Ok(Self {
-            directory,
+        Ok(Self::beside(directory))
+    }
+
+    /// Those of a process that may be running: nothing is made or removed until something is asked for. Not for taking.
+    pub fn beside(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
             idle: IDLE,
             logins: None,
-        })
+        }
     }
 
     /// The same, with the logins for servers that an upgrade names without a password.

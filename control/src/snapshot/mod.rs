@@ -16,6 +16,7 @@
 //! - What arrives is checked while it does (every section, the checksum), and read back from the disk before it counts.
 
 mod agents;
+mod catalogue;
 mod copy;
 mod error;
 mod keep;
@@ -34,6 +35,7 @@ mod verbs;
 mod wire;
 
 pub use agents::{AgentSnapshots, Sidecars};
+pub use catalogue::Catalogue;
 pub use error::SnapshotError;
 pub use local::LocalSnapshots;
 pub use logins::Logins;

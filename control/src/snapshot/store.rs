@@ -177,6 +177,9 @@ pub(super) fn records(directory: &Path) -> Result<Vec<SnapshotRecord>, SnapshotE
         |cause| SnapshotError::Read { path, cause }
     };
     let mut records = Vec::new();
+    if !directory.exists() {
+        return Ok(records); // Nothing was ever taken.
+    }
     for entry in fs::read_dir(directory).map_err(failed(directory))? {
         let path = entry.map_err(failed(directory))?.path();
         let is_record = path

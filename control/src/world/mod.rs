@@ -24,7 +24,7 @@ pub(crate) use servers::{Held, ServerFailure, Servers, one_line, standing};
 pub(crate) struct World {
     pub(crate) config: Arc<Config>,
     pub(crate) journal: Journal,
-    pub(crate) proxies: Proxies,
+    pub(crate) proxies: Arc<Proxies>,
     pub(crate) servers: Servers,
     pub(crate) guards: Guards,
     pub(crate) logins: Logins,

@@ -70,7 +70,7 @@ impl LiveCluster {
         Ok(Self {
             client,
             namespace,
-            web: Arc::new(Web::default()),
+            web: Arc::new(Web),
         })
     }
 

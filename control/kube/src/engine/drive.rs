@@ -8,9 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use understudy_control::snapshot::{
-    Level, ObjectRef, ProviderError, ProviderErrorKind, SnapshotHandle,
-};
+use understudy_control::snapshot::{Level, ObjectRef, ProviderError, SnapshotHandle};
 
 use super::context::Context;
 use super::refuse::{Refusals, call_failed};
@@ -20,8 +18,7 @@ use super::trigger::{Begun, StartError, Target};
 use crate::cluster::{Api, CallError, CallKind, Cluster};
 use crate::predicate::{Objects, select};
 use crate::recipe::{
-    Change, Conflict, Deadlines, HoldUntil, Purpose, QuiesceBy, Reached, Step, Vars, Via, fill,
-    rights,
+    Change, Conflict, Deadlines, HoldUntil, QuiesceBy, Reached, Step, Vars, Via, fill,
 };
 
 /// Longest wait for a watch before a look without one. Default: 30 s.
@@ -42,49 +39,22 @@ pub struct Engine<'e> {
 }
 
 /// A step that was started or found.
-struct Going {
-    target: Target,
-    object: Value,
+pub(super) struct Going {
+    pub(super) target: Target,
+    pub(super) object: Value,
     /// When it was triggered, on the run's clock.
-    triggered: i64,
+    pub(super) triggered: i64,
     /// Since when writes are held.
-    held: Option<i64>,
+    pub(super) held: Option<i64>,
 }
 
 /// What came of one attempt at a step.
-enum Attempt {
+pub(super) enum Attempt {
     Ready(Vars, Option<i64>),
     Skipped(String),
 }
 
 impl Engine<'_> {
-    /// Whether a run could go well: what stands in the way, and what an operator should know. Touches nothing.
-    pub async fn preflight(&self) -> Result<(Refusals, Vec<String>), ProviderError> {
-        let mut refusals = Refusals::default();
-        let what = self.what();
-        let failed = |cause: CallError| call_failed(&what, &cause);
-        let apis = self.discover(&mut refusals).await.map_err(failed)?;
-        let mut vars = self.context.vars(wall_ms());
-        self.refuse_by_itself(&mut refusals);
-        self.refuse_by_rights(&vars, &mut refusals)
-            .await
-            .map_err(failed)?;
-        // Without the right to read, every look-up would only repeat it.
-        if refusals.0.iter().all(|it| it.code != "snapshot-rights") {
-            let resolve = &self.context.recipe.resolve;
-            self.resolve(&apis, resolve, &mut vars, &mut refusals)
-                .await
-                .map_err(failed)?;
-        }
-        let recipe = self.context.recipe;
-        let reached = self.reached().as_str();
-        let notes = vec![format!(
-            "{}: the snapshot will be {reached}-consistent: {}",
-            recipe.name, recipe.consistency.why
-        )];
-        Ok((refusals, notes))
-    }
-
     /// Takes the snapshot of the run, or goes on with it; ends when it is ready, verified and protected.
     pub async fn take(&self) -> Result<SnapshotHandle, ProviderError> {
         let taken = self.take_held().await;
@@ -195,13 +165,13 @@ impl Engine<'_> {
                 target.text()
             ))
         })?;
-        let cut_time = self.context.recipe.steps.iter().filter_map(|step| {
+        let mut cut_time = self.context.recipe.steps.iter().filter_map(|step| {
             let here = vars.get(&step.name)?;
             let found = select(step.cut_time.as_ref()?, Objects { here, named: vars });
             found.first().and_then(|it| time_ms(it))
         });
         let seen = cut.map(|at| wall_ms() - (elapsed(started) - at).max(0));
-        let taken_at = cut_time.last().or(seen).unwrap_or_else(wall_ms);
+        let taken_at = cut_time.next_back().or(seen).unwrap_or_else(wall_ms);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let mut handle = self.context.handle_of(noted);
         handle.taken_at_ms = u64::try_from(taken_at).unwrap_or_default();
@@ -430,7 +400,7 @@ impl Engine<'_> {
 
     /// Looks until it is ready, skipped or failed.
     #[expect(clippy::too_many_arguments, reason = "one run's state, read top down")]
-    async fn watch(
+    pub(super) async fn watch(
         &self,
         apis: &BTreeMap<String, Api>,
         step: &Step,
@@ -509,7 +479,7 @@ impl Engine<'_> {
     }
 
     /// One fresh look at a step's objects.
-    async fn look(
+    pub(super) async fn look(
         &self,
         apis: &BTreeMap<String, Api>,
         step: &Step,
@@ -586,127 +556,6 @@ impl Engine<'_> {
         ProviderError::failed(format!("{}: {}{left}; {next}", target.text(), end.text))
     }
 
-    /// Reads afresh that a snapshot is ready, verified, and still what was taken.
-    pub async fn check(&self, handle: &SnapshotHandle) -> Result<(), ProviderError> {
-        let what = handle.place();
-        let failed = |cause: CallError| call_failed(&what, &cause);
-        let mut refusals = Refusals::default();
-        let apis = self.discover(&mut refusals).await.map_err(failed)?;
-        let mut vars = self.context.vars(wall_ms());
-        // What was resolved is read again; what is gone meanwhile is missed by `verify` where it matters.
-        self.resolve(
-            &apis,
-            &self.context.recipe.resolve,
-            &mut vars,
-            &mut refusals,
-        )
-        .await
-        .map_err(failed)?;
-        let steps = &self.context.recipe.steps;
-        for (index, step) in steps.iter().enumerate() {
-            let is_last = index + 1 == steps.len();
-            let begun = self
-                .begun(&apis, step, &vars, &[])
-                .await
-                .map_err(|cause| cause.into_error(&what))?;
-            let Begun::Ours(mut target, object) = begun else {
-                return Err(ProviderError::failed(format!(
-                    "{what}: it is gone; the way back by this snapshot is lost: take another one before going on"
-                )));
-            };
-            let mut uid = object["metadata"]["uid"].as_str().map(str::to_owned);
-            if let Some(ours) = handle.object.as_ref().filter(|_| is_last) {
-                target.name.clone_from(&ours.name);
-                uid = (!ours.uid.is_empty()).then(|| ours.uid.clone());
-            }
-            let look = self.look(&apis, step, &target, &mut vars).await;
-            let mut run =
-                StepRun::new(step, self.context.recipe.deadlines, 0, i64::MAX).of(uid.as_deref());
-            if is_last {
-                run = run.keeping(&self.context.recipe.handle);
-            }
-            match run.look(&look, &vars, 0) {
-                Verdict::Ready => {}
-                Verdict::Failed(end) => {
-                    return Err(ProviderError::failed(format!(
-                        "{}: {}; take another snapshot before going on",
-                        target.text(),
-                        end.text
-                    )));
-                }
-                Verdict::Skipped(text) => {
-                    return Err(ProviderError::failed(format!(
-                        "{}: it was skipped: {text}",
-                        target.text()
-                    )));
-                }
-                Verdict::Wait { what, .. } => {
-                    let (kind, next) = match look.object {
-                        Seen::Unknown(_) => {
-                            (ProviderErrorKind::Unreachable, "look at the API server")
-                        }
-                        Seen::Is(_) | Seen::Gone => (
-                            ProviderErrorKind::NotReady,
-                            "it was ready before: look at its events",
-                        ),
-                    };
-                    return Err(ProviderError::new(
-                        kind,
-                        format!("{}: {what}; {next}", target.text()),
-                    ));
-                }
-            }
-            vars.extend(look.named);
-            if let Seen::Is(object) = look.object {
-                self.still_the_same(step, &target, &object, &vars)?;
-                vars.insert(step.name.clone(), object.clone());
-                if is_last {
-                    let objects = Objects {
-                        here: &object,
-                        named: &vars,
-                    };
-                    let now = kept(&self.context.recipe.handle, objects).unwrap_or_default();
-                    let other = now.iter().find(|(key, value)| {
-                        handle.handle.get(*key).is_some_and(|it| it != *value)
-                    });
-                    if let Some((key, value)) = other.filter(|(key, _)| *key != "policy") {
-                        return Err(ProviderError::failed(format!(
-                            "{}: its `{key}` is {value} now, so it is another snapshot; take another one before going on",
-                            target.text()
-                        )));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn still_the_same(
-        &self,
-        step: &Step,
-        target: &Target,
-        object: &Value,
-        vars: &Vars,
-    ) -> Result<(), ProviderError> {
-        let Some(expires) = &step.expires else {
-            return Ok(());
-        };
-        let found = select(
-            expires,
-            Objects {
-                here: object,
-                named: vars,
-            },
-        );
-        match found.first().and_then(|it| time_ms(it)) {
-            Some(at) if at <= wall_ms() => Err(ProviderError::failed(format!(
-                "{}: it has expired; take another snapshot, with a longer `keep`",
-                target.text()
-            ))),
-            _ => Ok(()),
-        }
-    }
-
     /// Keeps a good snapshot until it is released.
     async fn protect(
         &self,
@@ -720,31 +569,6 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Takes the protection back; with `delete`, deletes it where the recipe says that this is safe.
-    pub async fn release(
-        &self,
-        handle: &SnapshotHandle,
-        delete: bool,
-    ) -> Result<(), ProviderError> {
-        let failed = |cause: CallError| call_failed(&handle.place(), &cause);
-        let apis = self
-            .discover(&mut Refusals::default())
-            .await
-            .map_err(failed)?;
-        let vars = self.vars_of(handle);
-        if !handle.id.is_empty() {
-            let recipe = self.context.recipe;
-            for change in recipe.protect.iter().chain(&recipe.prepare) {
-                let Some(undo) = &change.undo else { continue };
-                self.change(&apis, change, undo, &vars).await?;
-            }
-        }
-        if delete {
-            self.delete(&apis, handle, &vars).await?;
-        }
-        Ok(())
-    }
-
     /// What templates may name when only a handle is left.
     pub(super) fn vars_of(&self, handle: &SnapshotHandle) -> Vars {
         let mut vars = self.context.vars(wall_ms());
@@ -752,8 +576,8 @@ impl Engine<'_> {
         vars
     }
 
-    /// Patches an object; one that is gone needs no change.
-    async fn change(
+    /// Patches an object that must be there.
+    pub(super) async fn change(
         &self,
         apis: &BTreeMap<String, Api>,
         change: &Change,
@@ -775,69 +599,8 @@ impl Engine<'_> {
         }
     }
 
-    fn refuse_by_itself(&self, refusals: &mut Refusals) {
-        let recipe = self.context.recipe;
-        for (name, what, remedy) in self.context.wrong_params() {
-            refusals.add(
-                "snapshot-params",
-                format!("params.{}.{name} {what}", recipe.name),
-                remedy,
-            );
-        }
-        if self.context.request.level == Level::App && self.reached() < Reached::App {
-            let text = format!(
-                "{} reaches only `{}`: {}",
-                recipe.name,
-                self.reached().as_str(),
-                recipe.consistency.why
-            );
-            refusals.add(
-                "snapshot-level",
-                text,
-                "choose level crash for it, or another recipe",
-            );
-        }
-    }
-
-    async fn refuse_by_rights(
-        &self,
-        vars: &Vars,
-        refusals: &mut Refusals,
-    ) -> Result<(), CallError> {
-        let rights = match rights(self.context.recipe, vars) {
-            Ok(rights) => rights,
-            Err(cause) => {
-                refusals.add(
-                    "snapshot-params",
-                    cause.to_string(),
-                    "set the parameter that it names",
-                );
-                return Ok(());
-            }
-        };
-        for right in rights.iter().filter(|it| it.purpose == Purpose::Take) {
-            let answer = self.cluster.can_i(right).await?;
-            if !answer.yes {
-                let place = right.namespace.as_ref().map_or_else(
-                    || "in the cluster".to_owned(),
-                    |it| format!("in namespace {it}"),
-                );
-                let text = format!(
-                    "no right to {} {}.{} {place} {}",
-                    right.verb, right.resource, right.group, answer.reason
-                );
-                refusals.add(
-                    "snapshot-rights",
-                    text.trim_end().to_owned(),
-                    "add it to the role of our service account",
-                );
-            }
-        }
-        Ok(())
-    }
-
     /// What level the recipe reaches for this request.
-    fn reached(&self) -> Reached {
+    pub(super) fn reached(&self) -> Reached {
         let consistency = &self.context.recipe.consistency;
         match (self.context.request.level, self.context.recipe.quiesce.by) {
             (Level::App, QuiesceBy::Engine | QuiesceBy::System) => consistency.quiesced,
@@ -850,7 +613,7 @@ impl Engine<'_> {
         error.unwrap_or_else(|| ProviderError::misconfigured("nothing stands in the way"))
     }
 
-    fn what(&self) -> String {
+    pub(super) fn what(&self) -> String {
         let request = self.context.request;
         format!(
             "{} of {}/{}",
@@ -887,7 +650,7 @@ fn noted_uid(object: &Value) -> Value {
     object["metadata"]["uid"].clone()
 }
 
-fn elapsed(since: Instant) -> i64 {
+pub(super) fn elapsed(since: Instant) -> i64 {
     millis(since.elapsed())
 }
 

@@ -610,7 +610,7 @@ async fn snapshot_23_an_api_server_that_goes_away_in_the_middle_is_waited_for() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn snapshot_13_what_the_level_does_not_reach_is_refused() {
+async fn a_level_that_the_recipe_does_not_reach_is_refused() {
     let files = csi(
         &json!({"consistency": {"alone": "none", "quiesced": "crash", "why": "files at different times"}}),
     );

@@ -208,14 +208,14 @@ impl Engine<'_> {
         let metadata = json!({"labels": self.context.labels(), "annotations": notes});
         match &step.trigger {
             Trigger::Create(object) => {
-                let whole = self.whole(object, target, vars, metadata)?;
+                let whole = self.whole(object, target, vars, &metadata)?;
                 Ok(self
                     .cluster
                     .create(&target.api, target.namespace.as_deref(), &whole)
                     .await?)
             }
             Trigger::Apply(object) => {
-                let whole = self.whole(object, target, vars, metadata)?;
+                let whole = self.whole(object, target, vars, &metadata)?;
                 Ok(self.cluster.apply(target.place(), &whole).await?)
             }
             Trigger::Patch(change) => {
@@ -227,7 +227,7 @@ impl Engine<'_> {
                 Ok(self.cluster.patch(target.place(), &patch).await?)
             }
             Trigger::JobFromCronJob { from, job, env } => {
-                let whole = self.whole(job, target, vars, metadata)?;
+                let whole = self.whole(job, target, vars, &metadata)?;
                 let cron = vars.get(from).cloned().unwrap_or_default();
                 let env = fill(
                     &Value::Object(env.clone().into_iter().collect::<Map<_, _>>()),
@@ -254,7 +254,7 @@ impl Engine<'_> {
             object,
             target,
             vars,
-            json!({"labels": self.context.labels()}),
+            &json!({"labels": self.context.labels()}),
         )
     }
 
@@ -263,7 +263,7 @@ impl Engine<'_> {
         object: &NewObject,
         target: &Target,
         vars: &Vars,
-        metadata: Value,
+        metadata: &Value,
     ) -> Result<Value, FillError> {
         let mut whole = json!({
             "apiVersion": target.api.api_version(),

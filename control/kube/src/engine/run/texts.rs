@@ -33,8 +33,8 @@ pub fn rfc3339_ms(at: i64) -> String {
 pub fn age(millis: i64) -> String {
     match millis {
         ..=9_999 => format!("{} ms", millis.max(0)),
-        ..=599_999 => format!("{} s", millis / 1_000),
-        ..=35_999_999 => format!("{} min", millis / 60_000),
+        10_000..=599_999 => format!("{} s", millis / 1_000),
+        600_000..=35_999_999 => format!("{} min", millis / 60_000),
         _ => format!("{} h", millis / 3_600_000),
     }
 }
