@@ -141,13 +141,15 @@ impl Reader<'_> {
                 Err(wrong) => self.problems.push(place.problem(wrong)),
             }
         }
-        let address: Option<BackendUrl> =
-            section.take("address", &mut self.problems, scalar::address);
-        control.address = address.map(|address| with_login(address, login.as_ref()));
+        control.address = section.take("address", &mut self.problems, scalar::address);
+        control.proxy_tls = self.proxy_tls(&section);
+        let address = control.address.take();
+        control.address = address.map(|address| {
+            with_login(address, login.as_ref()).with_tls(control.proxy_tls.as_ref())
+        });
         control.login = login;
         control.announce = section.take("announce", &mut self.problems, scalar::address);
         control.guard = self.guard(&section);
-        control.proxy_tls = self.proxy_tls(&section);
         self.refuse_clear_text(&section, &control);
         if let Some(by) = section.take("snapshots", &mut self.problems, snapshots_by) {
             control.snapshots = by;
@@ -181,6 +183,20 @@ impl Reader<'_> {
 
     /// Orders to a gate, and the login for them, cross no network that anybody can read or change.
     fn refuse_clear_text(&mut self, section: &Section<'_>, control: &Control) {
+        if let Some(address) = &control.address
+            && address.scheme == Scheme::Redis
+            && !address.is_loopback()
+        {
+            let wrong = Wrong::new(
+                format!(
+                    "{} would be told of this proxy in clear text",
+                    address.address()
+                ),
+                "write rediss:// and, for an authority of your own, control.proxy_tls: { ca: FILE }; control needs admin.tls",
+            );
+            self.problems
+                .push(section.place_of("address").problem(wrong));
+        }
         if control.proxy_tls.is_some() {
             return;
         }

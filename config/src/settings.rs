@@ -264,7 +264,7 @@ pub(crate) const CONTROL: SectionSpec = SectionSpec {
             Kind::Server,
             Absent::Means("control runs in this process"),
             Reload::Restart,
-            "Admin port of control, with which `understudy proxy` registers: docs/gate.md.",
+            "Admin port of control, with which `understudy proxy` and `sidecar` register: docs/gate.md. rediss:// where it is on another machine.",
         ),
         setting(
             "announce",
@@ -285,7 +285,7 @@ pub(crate) const CONTROL: SectionSpec = SectionSpec {
             Kind::Section(&PROXY_TLS),
             Absent::Means("the system's authorities, for rediss://"),
             Reload::Restart,
-            "What admin ports of proxies must show. With it all of them are dialed by TLS; without TLS only those of this machine are.",
+            "What admin ports of proxies must show, and the one of control where `address` is rediss://. With it all proxies are dialed by TLS; without TLS only those of this machine are.",
         ),
         setting(
             "snapshots",
@@ -342,7 +342,7 @@ pub(crate) const PROXY_TLS: SectionSpec = SectionSpec {
             Kind::Path,
             Absent::Refused,
             Reload::Restart,
-            "PEM certificates of the authorities that the proxies' certificates must come from; relative to this file.",
+            "PEM certificates of the authorities that the proxies' certificates, and control's, must come from; relative to this file.",
         ),
         setting(
             "server_name",

@@ -13,7 +13,9 @@ use crate::stage::{LIMIT, assert_clean, options, served, under_load, verdict};
 /// Longer than every wait of a client; a server stays away for less.
 const NOTICED: Duration = Duration::from_secs(30);
 /// How an error begins that a dead server, and nothing else, causes.
-const OF_A_DEAD_SERVER: [&str; 4] = [
+const OF_A_DEAD_SERVER: [&str; 5] = [
+    // Back, and longer at its AOF than a refused command is tried again (`limits.retry_max`).
+    "LOADING",
     "ERR outcome unknown: the connection to the backend was lost",
     "ERR not executed: the backend is unavailable",
     "ERR not executed: the outcome of a command before it is unknown",
@@ -138,7 +140,11 @@ async fn target_dies_at(place: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_dies_before_the_cutover_ends_the_attempt_and_nothing_else() {
-    for place in ["take-snapshot:begun", "carry-scripts:applied"] {
+    for place in [
+        "take-snapshot:begun",
+        "attach:applied",
+        "carry-scripts:applied",
+    ] {
         source_dies_at(place).await;
     }
 }
@@ -152,14 +158,23 @@ async fn a_source_that_dies_inside_the_hold_serves_again_when_it_is_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_dies_before_the_cutover_is_no_clients_business() {
-    for place in ["attach:applied", "carry-scripts:applied"] {
+    for place in [
+        "take-snapshot:begun",
+        "attach:applied",
+        "carry-scripts:applied",
+    ] {
         target_dies_at(place).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_dies_inside_the_hold_is_no_clients_business() {
-    for place in ["prepare:applied", "fence:applied", "promote:applied"] {
+    for place in [
+        "prepare:applied",
+        "fence:applied",
+        "promote:applied",
+        "unpark:applied",
+    ] {
         target_dies_at(place).await;
     }
 }
@@ -167,18 +182,30 @@ async fn a_target_that_dies_inside_the_hold_is_no_clients_business() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_dies_at_the_commit_is_waited_for() {
     let case = "target dead at the commit";
+    let (scene, load) = dies_at_the_commit(Who::Target).await;
+    only_the_dead_server_is_felt(&verdict(load, &[&scene.targets[0]]).await, case);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_dies_at_the_commit_is_no_clients_business() {
+    let (scene, load) = dies_at_the_commit(Who::Source).await;
+    assert_clean(&verdict(load, &[&scene.targets[0]]).await);
+}
+
+/// Dies once the commit is on disk and before any proxy was told, and is started again; the shard goes on.
+async fn dies_at_the_commit(who: Who) -> (Scene, Load) {
     let (mut scene, load) = scene(Some("commit:applied")).await;
     let target = format!("s1={}", scene.targets[0].url());
     let mut start = vec!["UPGRADE", "START", POOL, "TO", &target];
     start.extend(HOLD);
     scene.call(&start).await.unwrap();
     assert!(scene.control().is_frozen_within(LIMIT).await);
-    scene.targets[0].kill9().unwrap();
+    who.of(&mut scene).kill9().unwrap();
     scene.control().thaw().unwrap();
-    scene.targets[0].restart().await.unwrap();
+    who.of(&mut scene).restart().await.unwrap();
     scene.wait_for("soak", LIMIT).await.unwrap();
     served(&load).await;
-    only_the_dead_server_is_felt(&verdict(load, &[&scene.targets[0]]).await, case);
+    (scene, load)
 }
 
 /// Both ways, while the operator has not said CUTOVER.

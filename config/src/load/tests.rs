@@ -626,6 +626,27 @@ fn no_damage_to_a_file_is_a_panic() {
 }
 
 #[test]
+fn a_proxy_registers_with_control_by_the_authority_of_its_own_and_never_in_clear_text() {
+    let refused = "control.address (line 1): control.redis.svc:7380 would be told of this proxy in clear text; write rediss:// and, for an authority of your own, control.proxy_tls: { ca: FILE }; control needs admin.tls";
+    let text = |control: &str| format!("control: {{ {control} }}\n{POOL}");
+    let tls = "proxy_tls: { ca: ca.crt, server_name: understudy }";
+    for wrong in [
+        "address: 'redis://control.redis.svc:7380'".to_owned(),
+        format!("address: 'redis://control.redis.svc:7380', {tls}"),
+    ] {
+        check(&text(&wrong), &[refused]);
+    }
+    let config = parse(&text(&format!(
+        "address: 'rediss://control.redis.svc:7380', {tls}"
+    )))
+    .unwrap();
+    let address = config.control.address.unwrap();
+    assert_eq!(address.tls.as_deref(), config.control.proxy_tls.as_ref());
+    assert!(address.tls.is_some());
+    assert!(parse(&text("address: '127.0.0.1:7380'")).is_ok());
+}
+
+#[test]
 fn a_proxy_on_another_machine_is_never_driven_in_clear_text() {
     let refused = "control.proxies (line 1): 10.0.0.5:7380 would be driven in clear text; write rediss:// and, for an authority of your own, control.proxy_tls: { ca: FILE }; the proxy needs admin.tls";
     let clear = format!("control: {{ proxies: ['127.0.0.1:1', '10.0.0.5:7380'] }}\n{POOL}");

@@ -2,8 +2,10 @@
 //!
 //! `recipe` says how a system is driven, as data. `predicate` answers questions about objects with yes, no or unknown.
 //! `engine` runs a recipe: `engine::run` decides, without a clock or a connection. Everything that talks to an API server
-//! does so through `cluster`. `provider` is what control sees of all this.
+//! does so through `cluster`. `provider` is what control sees of all this,
+//! and `agent` lets one of many sidecars act.
 
+pub mod agent;
 pub mod cluster;
 pub mod engine;
 pub mod locate;

@@ -331,7 +331,7 @@ async fn csi_takes_checks_restores_releases_and_deletes_on_a_real_server() {
     };
     records.keep(&handle).await.unwrap();
     records.keep(&handle).await.unwrap();
-    assert_eq!(records.all().await.unwrap(), [handle.clone()]);
+    assert_eq!(records.all().await.unwrap(), std::slice::from_ref(&handle));
     assert_eq!(
         records.find(&handle.id).await.unwrap().as_ref(),
         Some(&handle)

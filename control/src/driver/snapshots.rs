@@ -10,6 +10,8 @@
 //! - A check that says no keeps the attempt from starting. One that says that the snapshot itself is bad also ends its use.
 //! - Whatever was taken stays on record until it is released, and is released only at an end of the upgrade.
 
+use understudy_config::SnapshotLevel;
+
 use super::{Driver, Failure};
 use crate::cutover::Role;
 use crate::effect::{Effect, Outcome};
@@ -223,6 +225,10 @@ pub(super) async fn check(world: &World, handle: SnapshotHandle) -> Result<(), P
 }
 
 /// How far servers are quieted before a snapshot.
-pub(crate) fn level(_world: &World) -> Level {
-    Level::App
+pub(crate) fn level(world: &World) -> Level {
+    let cluster = world.config.kubernetes.as_ref();
+    match cluster.map(|cluster| cluster.level).unwrap_or_default() {
+        SnapshotLevel::App => Level::App,
+        SnapshotLevel::Crash => Level::Crash,
+    }
 }

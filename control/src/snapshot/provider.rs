@@ -40,6 +40,11 @@ pub trait SnapshotProvider: Send + Sync {
     /// Whether `take` could go well. Touches nothing.
     fn preflight<'a>(&'a self, wish: &'a SnapshotWish) -> Answer<'a, Preflight>;
 
+    /// Whether `take` may be called here at all, without asking anybody: another one of our kind may lead.
+    fn may_begin(&self, _wish: &SnapshotWish) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
     /// Takes the snapshot of a run, or goes on with it; answers when it is ready and verified.
     fn take<'a>(
         &'a self,

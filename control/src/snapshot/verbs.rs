@@ -151,6 +151,9 @@ impl SnapshotVerbs {
     fn take(&self, wish: SnapshotWish) -> Result<Value, ProviderError> {
         let provider = self.provider.clone();
         let name = take_name(&wish.run);
+        if !self.jobs().contains_key(&name) {
+            provider.may_begin(&wish)?;
+        }
         let found = self.job(&name, move |progress| {
             Box::pin(async move {
                 let handle = provider.take(&wish, &*progress).await?;

@@ -264,6 +264,9 @@ fn nothing_is_left_to_be_done() {
         ".rs", ".md", ".toml", ".sh", ".py", ".yaml", ".yml", "Makefile", "/run",
     ] {
         for path in files(ending.trim_start_matches('/')) {
+            if short(&path).contains("/tests/crds/") {
+                continue; // Other people's files, unchanged.
+            }
             for (number, line) in read(&path).lines().enumerate() {
                 let mut parts = line.split(|letter: char| !letter.is_ascii_alphanumeric());
                 if parts.any(|part| words.iter().any(|word| part == word)) {

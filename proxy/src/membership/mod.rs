@@ -13,7 +13,7 @@ mod identity;
 
 use std::collections::HashMap;
 use std::net::UdpSocket;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -46,6 +46,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 enum Unheard {
     #[error("{0}")]
     Unreachable(#[from] understudy_net::ClientError),
+    #[error("no address of ours leads there; write control.announce")]
+    NoAddress,
     #[error("it refused: {0}")]
     Refused(String),
     #[error("its answer is not understood: {0}")]
@@ -56,7 +58,10 @@ enum Unheard {
 pub(crate) struct Membership {
     id: String,
     control: BackendUrl,
-    address: String,
+    /// Where control dials our admin port; the host is missing where every address of ours will do.
+    admin: BackendUrl,
+    /// The same with its host, once the way to control is known: its name may not resolve at our start.
+    address: OnceLock<String>,
     heard: Mutex<Heard>,
     /// Ask now: a gate was moved, or armed.
     ask: Notify,
@@ -86,7 +91,8 @@ impl Membership {
         let control = config.control.address.clone()?;
         Some(Membership {
             id,
-            address: address(config, &control),
+            admin: admin(config),
+            address: OnceLock::new(),
             control,
             heard: Mutex::new(Heard {
                 until: None,
@@ -231,7 +237,8 @@ impl Membership {
             None => client.insert(Client::connect(&Endpoint::from(&self.control), limit).await?),
         };
         asked.set_timeout(limit);
-        let answer: Value = asked.call(&self.words(inner)).await?;
+        let address = self.address()?;
+        let answer: Value = asked.call(&self.words(inner, address)).await?;
         if let Some(text) = answer.as_error() {
             return Err(Unheard::Refused(text.to_owned()));
         }
@@ -243,12 +250,21 @@ impl Membership {
         format!("{}:{}", self.id, inner.known.instance)
     }
 
-    fn words(&self, inner: &Inner) -> Vec<String> {
+    /// Asked for with a connection in hand, so that control's name resolves.
+    fn address(&self) -> Result<&str, Unheard> {
+        if let Some(known) = self.address.get() {
+            return Ok(known);
+        }
+        let address = address(&self.admin, &self.control).ok_or(Unheard::NoAddress)?;
+        Ok(self.address.get_or_init(|| address))
+    }
+
+    fn words(&self, inner: &Inner, address: &str) -> Vec<String> {
         let mut words = vec![
             "UPGRADE".to_owned(),
             "REGISTER".to_owned(),
             self.instance(inner),
-            self.address.clone(),
+            address.to_owned(),
         ];
         for pool in &inner.known.routes.load().pools {
             words.push(pool.name.clone());
@@ -333,35 +349,40 @@ fn jittered(wait: Duration) -> Duration {
     wait * tenths / 1_000
 }
 
-/// Where control dials our admin port: as announced, or where it listens, by the address from which control is reached.
-fn address(config: &Config, control: &BackendUrl) -> String {
+/// Where control dials our admin port: as announced, or where it listens, without a host where that is everywhere.
+fn admin(config: &Config) -> BackendUrl {
     let tls = config.admin.tls.is_some();
     let scheme = if tls { Scheme::Rediss } else { Scheme::Redis };
     let at = |host: &str, port| BackendUrl {
         scheme,
         ..BackendUrl::tcp(host, port)
     };
-    let url = match (&config.control.announce, &config.admin.listen) {
+    match (&config.control.announce, &config.admin.listen) {
         (Some(place), _) => at(&place.host, place.port),
         (None, ListenAddress::Unix(path, _)) => BackendUrl::unix(path),
         (None, ListenAddress::Tcp(host, port)) => match host.as_str() {
-            "0.0.0.0" | "::" => at(&local_host(control).unwrap_or_else(|| host.clone()), *port),
+            "0.0.0.0" | "::" => at("", *port),
             host => at(host, *port),
         },
-    };
-    url.to_string()
+    }
+}
+
+/// The same with the address of ours from which control is reached. `None` while none is.
+fn address(admin: &BackendUrl, control: &BackendUrl) -> Option<String> {
+    let mut url = admin.clone();
+    if url.host.is_empty() && url.scheme != Scheme::Unix {
+        url.host = local_host(control)?;
+    }
+    Some(url.to_string())
 }
 
 /// The address of ours that is used towards control. Nothing is sent.
 fn local_host(control: &BackendUrl) -> Option<String> {
-    let any = if control.host.contains(':') {
-        "[::]:0"
-    } else {
-        "0.0.0.0:0"
-    };
-    let socket = UdpSocket::bind(any).ok()?;
-    socket.connect((control.host.as_str(), control.port)).ok()?;
-    Some(socket.local_addr().ok()?.ip().to_string())
+    ["0.0.0.0:0", "[::]:0"].into_iter().find_map(|any| {
+        let socket = UdpSocket::bind(any).ok()?;
+        socket.connect((control.host.as_str(), control.port)).ok()?;
+        Some(socket.local_addr().ok()?.ip().to_string())
+    })
 }
 
 #[cfg(test)]
@@ -375,10 +396,15 @@ mod tests {
             "127.0.0.1:7379".parse().unwrap(),
             "redis://127.0.0.1:6001".parse().unwrap(),
         );
-        assert_eq!(address(&config, &control), "redis://127.0.0.1:7380");
+        let told = |config: &Config| address(&admin(config), &control);
+        assert_eq!(told(&config).unwrap(), "redis://127.0.0.1:7380");
         config.admin.listen = "0.0.0.0:7390".parse().unwrap();
-        assert_eq!(address(&config, &control), "redis://127.0.0.1:7390");
+        assert_eq!(told(&config).unwrap(), "redis://127.0.0.1:7390");
+        // A name that does not resolve yet: nothing wrong is announced.
+        let nowhere = BackendUrl::tcp("control.invalid", 7380);
+        assert_eq!(address(&admin(&config), &nowhere), None);
         config.control.announce = Some("proxy-3.example:7391".parse().unwrap());
-        assert_eq!(address(&config, &control), "redis://proxy-3.example:7391");
+        assert_eq!(told(&config).unwrap(), "redis://proxy-3.example:7391");
+        assert!(address(&admin(&config), &nowhere).is_some());
     }
 }

@@ -1,6 +1,7 @@
 //! What admin commands, tasks and the proxy itself share: listeners, readiness, reload.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -32,6 +33,8 @@ pub(crate) struct Inner {
     pub(crate) started: Instant,
     /// Where `control.address` is set, and this proxy is a process of its own.
     pub(crate) membership: Option<Membership>,
+    /// This proxy is about to end, and still serves.
+    pub(super) leaving: AtomicBool,
     pub(super) source: ConfigSource,
     pub(super) listeners: Mutex<Listeners>,
 }
@@ -80,6 +83,9 @@ impl Inner {
     /// What is missing before clients should come, one line each.
     pub(crate) fn not_ready(&self) -> Vec<String> {
         let mut missing = Vec::new();
+        if self.leaving.load(Ordering::Relaxed) {
+            missing.push("this proxy is about to end".to_owned());
+        }
         let routes = self.known.routes.load();
         let listeners = self.listeners();
         for pool in &routes.pools {

@@ -9,6 +9,7 @@ mod error;
 mod inner;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -130,6 +131,7 @@ impl Proxy {
             metrics: Metrics::new(Arc::clone(&known)),
             stats: Stats::default(),
             started: Instant::now(),
+            leaving: AtomicBool::new(false),
             listeners: Mutex::default(),
             source,
             membership,
@@ -211,6 +213,17 @@ impl Proxy {
     /// Reads the configuration again. A file that cannot be used changes nothing.
     pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
         self.inner.reload().await
+    }
+
+    /// From now on `/readyz` says that this proxy is about to end. It serves on, new clients too, until [`Proxy::stop`].
+    pub fn leave(&self) {
+        self.inner.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// How many clients are connected, over all pools and workers.
+    pub fn sessions(&self) -> usize {
+        let workers = self.inner.crew.addresses().iter();
+        workers.map(thread::Address::sessions).sum()
     }
 
     /// Takes no more clients, closes sessions as they become idle, and all of them after `limit`.

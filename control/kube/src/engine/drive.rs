@@ -90,11 +90,13 @@ impl Engine<'_> {
         refusals.0.extend(found.0);
 
         let mut facts = None;
-        let mut last: Option<(Target, Value, Option<i64>)> = None;
+        let mut last: Option<(Target, String, Value, Option<i64>)> = None;
+        // What the first step triggered carries our annotations; what is watched may be an answer of another API.
+        let mut noted: Option<Value> = None;
         for (index, step) in recipe.steps.iter().enumerate() {
             let is_last = index + 1 == recipe.steps.len();
             let mut skipped = Vec::new();
-            let (target, ready, cut) = loop {
+            let (target, uid, ready, cut) = loop {
                 let going = self
                     .go(
                         &apis,
@@ -110,11 +112,14 @@ impl Engine<'_> {
                 // A run that was found counts from when it began, not from our restart.
                 ends = ends.min(going.triggered + millis(total));
                 let target = going.target.clone();
+                noted.get_or_insert_with(|| going.object.clone());
+                let uid = going.object["metadata"]["uid"].as_str();
+                let uid = uid.unwrap_or_default().to_owned();
                 match self
                     .watch(&apis, step, going, &vars, is_last, started, ends)
                     .await?
                 {
-                    Attempt::Ready(ready, cut) => break (target, ready, cut),
+                    Attempt::Ready(ready, cut) => break (target, uid, ready, cut),
                     Attempt::Skipped(text) if skipped.len() < recipe.again.times as usize => {
                         (self.progress)(format!(
                             "{} was skipped ({text}); it is triggered anew",
@@ -134,13 +139,16 @@ impl Engine<'_> {
             };
             let object = ready.get(&step.name).cloned().unwrap_or_default();
             vars = ready;
-            last = Some((target, object, cut));
+            last = Some((target, uid, object, cut));
         }
-        let Some((target, object, cut)) = last else {
+        let Some((target, uid, object, cut)) = last else {
             return Err(ProviderError::misconfigured("the recipe has no step"));
         };
-        let noted = last_noted(&vars, recipe.steps.first(), &object);
-        let handle = self.finish(&target, &object, &noted, cut, &vars, started)?;
+        let noted = noted.unwrap_or_else(|| object.clone());
+        let mut handle = self.finish(&target, &object, &noted, cut, &vars, started)?;
+        if let Some(object) = &mut handle.object {
+            object.uid = uid;
+        }
         self.protect(&apis, &handle).await?;
         Ok(handle)
     }
@@ -172,7 +180,6 @@ impl Engine<'_> {
         });
         let seen = cut.map(|at| wall_ms() - (elapsed(started) - at).max(0));
         let taken_at = cut_time.next_back().or(seen).unwrap_or_else(wall_ms);
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let mut handle = self.context.handle_of(noted);
         handle.taken_at_ms = u64::try_from(taken_at).unwrap_or_default();
         handle.object = Some(ObjectRef {
@@ -180,7 +187,7 @@ impl Engine<'_> {
             kind: target.api.kind.clone(),
             namespace: target.namespace.clone().unwrap_or_default(),
             name: target.name.clone(),
-            uid: text(&noted_uid(object)),
+            uid: String::new(),
         });
         handle.handle = parts;
         handle
@@ -638,16 +645,6 @@ impl Engine<'_> {
             }
         }
     }
-}
-
-/// The object that carries our annotations: the first step's, or the last one.
-fn last_noted(vars: &Vars, first: Option<&Step>, object: &Value) -> Value {
-    let first = first.and_then(|step| vars.get(&step.name)).cloned();
-    first.unwrap_or_else(|| object.clone())
-}
-
-fn noted_uid(object: &Value) -> Value {
-    object["metadata"]["uid"].clone()
 }
 
 pub(super) fn elapsed(since: Instant) -> i64 {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::context::LABEL_RUN;
 use super::drive::Engine;
 use super::name::object_name;
-use super::trigger::{Begun, StartError, Target};
+use super::trigger::{Begun, NAMES_MAX, StartError, Target};
 use crate::cluster::{Api, CallError, CallKind, HttpAnswer, HttpRequest, Place};
 use crate::recipe::{Http, Vars, fill, fill_text};
 
@@ -22,25 +22,30 @@ impl Engine<'_> {
         _vars: &Vars,
     ) -> Result<Begun, StartError> {
         let api = self.api(apis, "configmap")?;
-        let target = Target {
-            api: api.clone(),
-            namespace: Some(self.context.request.namespace.clone()),
-            name: object_name(&format!("{}-http", self.context.request.run), 1),
-        };
-        match self.cluster.get(target.place()).await {
-            Ok(found) => {
-                if found["data"]["answer"].is_null() {
+        for attempt in 1..=NAMES_MAX {
+            let target = Target {
+                api: api.clone(),
+                namespace: Some(self.context.request.namespace.clone()),
+                name: object_name(&format!("{}-http", self.context.request.run), attempt),
+            };
+            match self.cluster.get(target.place()).await {
+                Ok(found) if !self.is_ours(&found) => (self.progress)(format!(
+                    "{} is somebody else's: another name is used",
+                    target.text()
+                )),
+                Ok(found) if found["data"]["answer"].is_null() => {
                     let text = format!(
                         "{} says that the request was about to be sent, and not what was answered: whether it arrived is unknown",
                         target.text()
                     );
                     return Err(CallError::new(CallKind::Refused, text).into());
                 }
-                Ok(Begun::Ours(target, found))
+                Ok(found) => return Ok(Begun::Ours(target, found)),
+                Err(cause) if cause.kind == CallKind::NotFound => return Ok(Begun::Free(target)),
+                Err(cause) => return Err(cause.into()),
             }
-            Err(cause) if cause.kind == CallKind::NotFound => Ok(Begun::Free(target)),
-            Err(cause) => Err(cause.into()),
         }
+        Err(StartError::NoName)
     }
 
     /// The answer that a ConfigMap of ours keeps.

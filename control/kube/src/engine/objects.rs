@@ -172,6 +172,8 @@ impl Engine<'_> {
     ) -> Result<Found, CallError> {
         let api = match self.api(apis, &lookup.kind) {
             Ok(api) => api,
+            // Of a kind that is not served there are none, and that is known.
+            Err(_) if list => return Ok(Found::Is(Value::Array(Vec::new()))),
             Err(cause) => return Ok(Found::Not(cause.text)),
         };
         let named = (|| {

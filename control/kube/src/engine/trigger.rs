@@ -13,7 +13,7 @@ use crate::cluster::{Api, CallError, CallKind, Place};
 use crate::recipe::{Change, FillError, NewObject, Step, Trigger, Vars, fill, fill_text, merge};
 
 /// Most names that a run may use: skipped attempts, and names that somebody else has taken. Default: 8.
-const NAMES_MAX: u32 = 8;
+pub(super) const NAMES_MAX: u32 = 8;
 
 /// Where a step's object is.
 #[derive(Clone, Debug)]
@@ -192,7 +192,7 @@ impl Engine<'_> {
         })
     }
 
-    fn is_ours(&self, object: &Value) -> bool {
+    pub(super) fn is_ours(&self, object: &Value) -> bool {
         let run = object["metadata"]["labels"][LABEL_RUN].as_str();
         run == Some(super::context::label(&self.context.request.run).as_str())
     }

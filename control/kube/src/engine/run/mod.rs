@@ -224,7 +224,7 @@ impl<'r> StepRun<'r> {
             question.as_ref().map_or(Truth::No, |it| ask(it, objects))
         };
         let when = &self.step.when;
-        let said = self.said(objects);
+        let mut said = self.said(objects);
         if asks(&when.failed).is_yes() {
             return failed(Why::SaidSo, said);
         }
@@ -248,7 +248,7 @@ impl<'r> StepRun<'r> {
         if ready {
             match self.verify(objects, now) {
                 None => return Verdict::Ready,
-                Some(Verdict::Wait { .. }) => {}
+                Some(Verdict::Wait { what, .. }) => said = what,
                 Some(other) => return other,
             }
         } else {
@@ -459,13 +459,13 @@ pub fn kept(
     for (key, part) in handle {
         let found = select(&part.from, objects);
         let text = match &part.json {
-            None => joined(found.into_iter()),
+            None => texts::uncut(found.into_iter()),
             Some(inner) => {
                 let parsed = found
                     .iter()
                     .filter_map(|it| it.as_str())
                     .filter_map(texts::last_json);
-                joined(
+                texts::uncut(
                     parsed
                         .flat_map(|it| {
                             inner

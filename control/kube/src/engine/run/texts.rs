@@ -39,8 +39,13 @@ pub fn age(millis: i64) -> String {
     }
 }
 
-/// Texts in one line, each once.
+/// Texts in one line, each once, cut short for people.
 pub fn joined<'v>(values: impl Iterator<Item = &'v Value>) -> String {
+    uncut(values).chars().take(TEXT_MAX).collect()
+}
+
+/// Texts in one line, each once, whole: what is kept must be found again.
+pub(super) fn uncut<'v>(values: impl Iterator<Item = &'v Value>) -> String {
     let mut told: Vec<String> = Vec::new();
     for value in values {
         let text = match value {
@@ -52,7 +57,7 @@ pub fn joined<'v>(values: impl Iterator<Item = &'v Value>) -> String {
             told.push(text);
         }
     }
-    told.join("; ").chars().take(TEXT_MAX).collect()
+    told.join("; ")
 }
 
 /// JSON that a text is, or the last of its lines that is JSON.
