@@ -115,12 +115,20 @@ limits! {
         "session_commands_max_waits_for_replies";
     session_output_pause: ByteSize = ByteSize::mib(1), Size KIB..=64 * GIB, "size",
         "Most reply bytes that wait for one client to take them while its next commands go on.",
-        "Its next commands are not read until it has taken half.",
+        "Its next commands are not read until it has taken half, nor is a lane that brings it more and that nobody else waits for.",
         "session_output_pause_makes_commands_wait_until_replies_are_taken";
-    session_output_max: ByteSize = ByteSize::mib(1_024), Size KIB..=64 * GIB, "size",
-        "Most reply bytes that wait for one client to take them, whatever it has already asked for.",
+    session_output_max: ByteSize = ByteSize::mib(640), Size KIB..=64 * GIB, "size",
+        "Most reply bytes that wait for one client to take them, where its lane has to be read on because others wait behind it, or because a reply has to be whole (parts of a command over several shards).",
         "The session is closed, with the reason `slow_reader`.",
         "session_output_max_cuts_a_slow_reader_and_its_replies_are_swallowed";
+    bulk_threshold: ByteSize = ByteSize::kib(256), Size KIB..=64 * GIB, "size",
+        "Largest command that goes by a shared lane, largest reply that is kept until it is whole, and most bytes of a streamed command that wait in its lane.",
+        "The command goes by a connection of its session's own, streamed where its shard is known before its end; the reply goes to its client as it comes, and its lane takes no new commands.",
+        "a_huge_command_goes_in_pieces_by_a_lane_of_its_own_and_no_neighbour_waits_for_it";
+    client_stall_max: Duration = Duration::from_secs(5), Time 10_000..=DAY, "time",
+        "How long a client may stand still in the middle of a huge command or reply and be waited for, and how long neighbours whose commands are behind such a reply wait for a client that reads steadily.",
+        "Its replies are read on, up to `session_output_max`; a hold ends its unfinished command with `-ERR not executed: …`.",
+        "a_client_that_stops_in_the_middle_of_a_command_keeps_no_hold_waiting";
     transaction_bytes_max: ByteSize = ByteSize::mib(64), Size KIB..=4 * GIB, "size",
         "Most bytes of commands that one session queues behind MULTI.",
         "EXEC answers `-EXECABORT`.",
@@ -142,8 +150,8 @@ limits! {
         "Longest inline command.",
         "`-ERR Protocol error: too big inline request`, and the session is closed.",
         "args_max_bulk_max_and_inline_max_refuse_and_close";
-    frame_max: ByteSize = ByteSize::mib(1_024), Size KIB..=4 * GIB - 1, "size",
-        "Longest command as a whole.",
+    frame_max: ByteSize = ByteSize::mib(64), Size KIB..=4 * GIB - 1, "size",
+        "Longest command that has to be whole in memory before it goes on: in MULTI, a script, several keys in a pool of several shards. One that is streamed is bound by `bulk_max` alone.",
         "`-ERR Protocol error: a request may have … bytes`, and the session is closed.",
         "frame_max_refuses_and_closes";
     reply_depth_max: u8 = 32, Whole 1..=128, "levels",
@@ -211,15 +219,16 @@ limits! {
 impl Limits {
     /// What no single limit can see: limits that contradict each other.
     pub(crate) fn check(&self, section: &Section<'_>, problems: &mut Vec<Problem>) {
-        if self.frame_max < self.bulk_max {
+        if self.frame_max < self.bulk_threshold {
             let what = format!(
-                "{} is less than bulk_max, {}",
-                self.frame_max, self.bulk_max
+                "{} is less than bulk_threshold, {}",
+                self.frame_max, self.bulk_threshold
             );
-            problems.push(section.place_of("frame_max").problem(Wrong::new(
-                what,
-                "a command must be able to hold its longest value",
-            )));
+            problems.push(
+                section
+                    .place_of("frame_max")
+                    .problem(Wrong::new(what, "what is not streamed must fit")),
+            );
         }
         if self.session_output_max < self.bulk_max {
             let what = format!(

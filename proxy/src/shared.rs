@@ -54,6 +54,8 @@ impl Shared {
                 frame_max: limits.frame_max.get(),
                 depth_max: limits.reply_depth_max,
             },
+            bulk_threshold: limits.bulk_threshold.as_usize(),
+            client_stall_max: limits.client_stall_max,
             sessions_max: share(limits.sessions_max),
             session_commands_max: limits.session_commands_max,
             session_output_max: limits.session_output_max.as_usize(),

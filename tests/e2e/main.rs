@@ -10,6 +10,7 @@ mod crash;
 mod demo;
 mod disk;
 mod dying;
+mod huge;
 mod input;
 mod metrics;
 mod nutcracker;

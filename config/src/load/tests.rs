@@ -489,9 +489,9 @@ fn limits_are_bounded_and_agree() {
         &["limits.held_byte_max (line 1): unknown setting; did you mean 'held_bytes_max'?"],
     );
     check_limit(
-        "frame_max: 1MiB, bulk_max: 2MiB",
+        "frame_max: 1MiB, bulk_threshold: 2MiB",
         &[
-            "limits.frame_max (line 1): 1MiB is less than bulk_max, 2MiB; a command must be able to hold its longest value",
+            "limits.frame_max (line 1): 1MiB is less than bulk_threshold, 2MiB; what is not streamed must fit",
         ],
     );
     check_limit(

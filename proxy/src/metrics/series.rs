@@ -13,7 +13,7 @@ type Counted = fn(&ShardCounters) -> u64;
 type OfShard = (&'static str, &'static str, Counted);
 
 /// Counters without labels, summed over the workers.
-const WHOLE: [Whole; 19] = [
+const WHOLE: [Whole; 22] = [
     (
         "understudy_sessions_opened_total",
         "Client sessions opened.",
@@ -53,6 +53,21 @@ const WHOLE: [Whole; 19] = [
         "understudy_scripts_healed_total",
         "EVALSHA that became EVAL after NOSCRIPT.",
         |it| it.scripts_healed,
+    ),
+    (
+        "understudy_commands_streamed_total",
+        "Huge commands that went to their server in pieces.",
+        |it| it.commands_streamed,
+    ),
+    (
+        "understudy_replies_streamed_total",
+        "Huge replies that went to their client in pieces.",
+        |it| it.replies_streamed,
+    ),
+    (
+        "understudy_lanes_set_aside_total",
+        "Lanes that took no more commands because of a huge reply or a slow client.",
+        |it| it.lanes_set_aside,
     ),
     (
         "understudy_commands_blocking_total",

@@ -9,7 +9,7 @@ use understudy_net::{Greeting, RoleCheck, dial_known};
 use super::shell::{Lane, Shell};
 use super::wire::{Event, Wire};
 use crate::backends::{HealthState, words_for_clients};
-use crate::worker::{Dial, LaneLoss};
+use crate::worker::{Dial, LaneLoss, Took};
 
 pub(super) async fn run(shell: Rc<Shell>, wanted: Dial) {
     let connected = connect(&shell, &wanted).await;
@@ -99,11 +99,14 @@ async fn converse(shell: &Rc<Shell>, lane: &Rc<Lane>) -> String {
                 match lane.wire.read(&mut scratch) {
                     Ok(None) => continue,
                     Ok(Some(0)) => return "the server closed the connection".to_owned(),
-                    Ok(Some(taken)) => shell.core.borrow_mut().backend_bytes(
-                        lane.id,
-                        &scratch[..taken],
-                        shell.now(),
-                    ),
+                    Ok(Some(taken)) => {
+                        let (bytes, now) = (&scratch[..taken], shell.now());
+                        let took = shell.core.borrow_mut().backend_bytes(lane.id, bytes, now);
+                        match took {
+                            Took::Continue => {}
+                            Took::Pause => lane.wire.pause(),
+                        }
+                    }
                     Err(cause) => return cause.kind().to_string(),
                 }
                 drop(scratch);

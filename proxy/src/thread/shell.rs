@@ -212,6 +212,11 @@ impl Shell {
                 session.wire.resume();
             }
         }
+        for id in dirty.resume_lanes.drain(..) {
+            if let Some(lane) = self.lanes.borrow().find(id) {
+                lane.wire.resume();
+            }
+        }
         for id in dirty.write_lanes.drain(..) {
             if let Some(lane) = self.lanes.borrow().find(id) {
                 self.queue_lane(lane);
@@ -235,6 +240,10 @@ impl Shell {
         }
         // Keeps the list's memory; nothing was queued meanwhile, since nothing here calls the core but to say "written".
         self.unwritten.replace(unwritten);
+        if self.core.borrow().is_dirty() {
+            // What was written made room: sessions that waited for it are read again.
+            self.flush.raise();
+        }
     }
 
     /// Writes what the lane has, until the kernel takes no more.

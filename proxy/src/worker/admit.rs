@@ -9,6 +9,7 @@ use understudy_resp::command::{self, Class, CommandSpec, Flags, RefuseReason, Re
 use understudy_resp::encode;
 use understudy_resp::scan::{ProtocolError, RequestScanner, Scan};
 
+use super::bulk::Huge;
 use super::counters::LatencyClass;
 use super::dirty::CloseReason;
 use super::ids::{LaneId, SessionId, Tick};
@@ -158,7 +159,7 @@ impl Worker {
         let mut incomplete = false;
         let mut closing = None;
         while let Some(rest) = data.get(at..).filter(|rest| !rest.is_empty()) {
-            match scanner.scan(rest, &self.settings.scan) {
+            match scanner.scan(rest, &self.scan) {
                 Ok(Scan::Complete { len }) => match self.admit(&mut pass, &scanner, at, len) {
                     Admitted::Next => {
                         at += len;
@@ -179,18 +180,25 @@ impl Worker {
                         break;
                     }
                 },
-                Ok(Scan::Incomplete { need }) if need as u64 <= self.settings.scan.frame_max => {
+                Ok(Scan::Incomplete { need }) if need <= self.settings.bulk_threshold => {
                     incomplete = true;
                     break;
                 }
-                Ok(Scan::Incomplete { .. }) | Err(ProtocolError::FrameTooBig) => {
-                    self.flush(&mut pass);
-                    let text = format!(
-                        "ERR Protocol error: a request may have {} bytes",
-                        self.settings.scan.frame_max
-                    );
-                    self.answer_error(id, &text);
-                    closing = Some(CloseReason::FrameTooLarge);
+                Ok(Scan::Incomplete { need }) => {
+                    match self.admit_huge(&mut pass, &scanner, at, need) {
+                        Huge::Keep => incomplete = true,
+                        Huge::TooLarge => closing = Some(self.refuse_frame(&mut pass)),
+                        Huge::Stop(why) => stop = why,
+                        Huge::Taken => {
+                            at = data.len();
+                            commands += 1;
+                            stop = Stop::Upload;
+                        }
+                    }
+                    break;
+                }
+                Err(ProtocolError::FrameTooBig) => {
+                    closing = Some(self.refuse_frame(&mut pass));
                     break;
                 }
                 Err(error) => {
@@ -232,6 +240,18 @@ impl Worker {
             return data.len();
         }
         at
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refuse_frame(&mut self, pass: &mut Pass<'_>) -> CloseReason {
+        self.flush(pass);
+        let text = format!(
+            "ERR Protocol error: a request may have {} bytes",
+            self.settings.scan.frame_max
+        );
+        self.answer_error(pass.id, &text);
+        CloseReason::FrameTooLarge
     }
 
     fn keep_and_forget(&mut self, scanner: RequestScanner) -> Option<RequestScanner> {
@@ -426,6 +446,9 @@ impl Worker {
         at: usize,
         len: usize,
     ) -> Admitted {
+        if len > self.settings.bulk_threshold {
+            return self.forward_whole(pass, shard, class, at, len);
+        }
         if let Some(batch) = &mut pass.batch
             && batch.shard == shard
             && batch.end == at

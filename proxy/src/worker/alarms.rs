@@ -52,7 +52,14 @@ impl Worker {
         let ends = errand.ends().is_some_and(|end| end <= now);
         match errand.place {
             Place::Sent(lane) => {
-                if self.overdue(id, lane).is_some_and(|at| at <= now) {
+                let paused = self
+                    .lanes
+                    .find(lane.index, lane.generation)
+                    .is_some_and(|it| it.paused);
+                let due = self.overdue(id, lane).is_some_and(|at| at <= now);
+                if due && paused {
+                    self.lose_patience(lane, now);
+                } else if due {
                     self.dirty.close_lanes.push(lane);
                     self.lose_lane(lane, &LaneLoss::TimedOut, now);
                 }
@@ -70,10 +77,24 @@ impl Worker {
         let timeout = self.routes.pool(session.pool)?.timeout;
         match &errand.kind {
             Kind::Block(block) if block.unresolved.is_empty() => {
+                let lane = self.lanes.find(lane.index, lane.generation)?;
+                if lane.paused {
+                    return self.patience_ends(lane);
+                }
+                if lane.passing.is_some() {
+                    return Some(lane.progress.after(timeout.unwrap_or(OVERDUE)));
+                }
                 Some(block.deadline?.after(timeout.unwrap_or(OVERDUE)))
             }
-            Kind::Block(_) | Kind::Watch(_) | Kind::Exec { .. } => {
+            Kind::Block(_) | Kind::Watch(_) | Kind::Exec { .. } | Kind::Bulk(_) => {
                 let lane = self.lanes.find(lane.index, lane.generation)?;
+                let tail = session.pinned.as_ref()?.tail.is_some();
+                if lane.paused {
+                    return self.patience_ends(lane);
+                }
+                if tail && lane.queued() == 0 {
+                    return None; // It waits for the client.
+                }
                 Some(lane.progress.after(timeout?))
             }
         }

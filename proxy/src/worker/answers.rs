@@ -62,6 +62,9 @@ impl Worker {
             is_not_executed(*refusal) || matches!(refusal, Refusal::Unblocked | Refusal::ExecAbort)
         });
         match (&mut errand.kind, refused) {
+            (Kind::Bulk(_), _) => {
+                return self.bulk_answered(entry.session, lane, reply, refused_inside, now);
+            }
             (Kind::Exec { .. }, refused) => {
                 let not_executed =
                     refused.is_some() || (refused_inside && reply.starts_with(b"-EXECABORT"));
@@ -166,16 +169,27 @@ impl Worker {
         let Some((pool, shard)) = self.errand_place(id) else {
             return;
         };
+        if let Some(it) = self.shard_mut(pool, shard) {
+            it.counters.errors += u64::from(reply.first() == Some(&b'-'));
+        }
+        self.end_errand_with(id, reply, now);
+    }
+
+    /// As `answer_errand`, with what may be only the end of a reply.
+    pub(super) fn end_errand_with(&mut self, id: SessionId, reply: &[u8], now: Tick) {
+        let Some((pool, shard)) = self.errand_place(id) else {
+            return;
+        };
         self.place_errand(id, Place::Room);
         let Some(errand) = self.pinned_mut(id).and_then(|it| it.errand.take()) else {
             return;
         };
-        if let Some(it) = self.shard_mut(pool, shard) {
-            it.counters.errors += u64::from(reply.first() == Some(&b'-'));
-            if !errand.blocks() {
-                let waited = now.since(errand.since);
-                it.gate.longest_gap_us = it.gate.longest_gap_us.max(waited);
-            }
+        if !errand.blocks()
+            && !matches!(errand.kind, Kind::Bulk(_))
+            && let Some(it) = self.shard_mut(pool, shard)
+        {
+            let waited = now.since(errand.since);
+            it.gate.longest_gap_us = it.gate.longest_gap_us.max(waited);
         }
         let Some(session) = self.sessions.find_mut(id.index, id.generation) else {
             return;
@@ -186,6 +200,7 @@ impl Worker {
         session.deliver(errand.run, reply, 1);
         self.set_alarm(id);
         self.progressed(id);
+        self.take_in(id, now);
     }
 
     /// Ends an errand whose time is over with the servers' word for it: all measured ones say null array, or null in RESP3.
@@ -227,6 +242,7 @@ impl Worker {
         }
         let fully = entry.is_none_or(|entry| entry.end <= sent);
         match &mut errand.kind {
+            Kind::Bulk(_) => self.bulk_lost(owner, fully, excuse, now),
             Kind::Exec { .. } if !fully => {
                 pinned.watch = None;
                 self.answer_null(owner, now);

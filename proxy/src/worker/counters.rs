@@ -171,6 +171,12 @@ pub struct Counters {
     pub outcomes_unknown: u64,
     /// EVALSHA turned into EVAL after -NOSCRIPT.
     pub scripts_healed: u64,
+    /// Huge commands that went to their server in pieces.
+    pub commands_streamed: u64,
+    /// Huge replies that went to their client in pieces.
+    pub replies_streamed: u64,
+    /// Lanes that took no more commands because of a huge reply or a slow reader.
+    pub lanes_set_aside: u64,
     /// Commands that may block, taken.
     pub commands_blocking: u64,
     /// Times that a blocked command was taken back from its server for a hold, to be sent again.

@@ -15,6 +15,8 @@ pub struct Dirty {
     pub write_lanes: Vec<LaneId>,
     /// Sessions that may be read again.
     pub resume: Vec<SessionId>,
+    /// Lanes that may be read again.
+    pub resume_lanes: Vec<LaneId>,
     /// Sessions to close once their output is written. The shell then says `client_closed(.., Gone)`, which frees them.
     pub close_sessions: Vec<(SessionId, CloseReason)>,
     /// Lanes to connect. The shell answers each with `lane_opened` or `lane_lost`.
@@ -31,6 +33,7 @@ impl Dirty {
         self.write_sessions.clear();
         self.write_lanes.clear();
         self.resume.clear();
+        self.resume_lanes.clear();
         self.close_sessions.clear();
         self.dial.clear();
         self.close_lanes.clear();
@@ -43,6 +46,7 @@ impl Dirty {
         self.write_sessions.is_empty()
             && self.write_lanes.is_empty()
             && self.resume.is_empty()
+            && self.resume_lanes.is_empty()
             && self.close_sessions.is_empty()
             && self.dial.is_empty()
             && self.close_lanes.is_empty()
@@ -65,12 +69,12 @@ pub struct Dial {
     pub own: bool,
 }
 
-/// What became of bytes that a client sent.
+/// What became of bytes that a client or a backend sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Took {
     /// Read on.
     Continue,
-    /// Read no more until the session is in [`Dirty::resume`].
+    /// Read no more until the session is in [`Dirty::resume`], or the lane in [`Dirty::resume_lanes`].
     Pause,
 }
 
@@ -109,7 +113,7 @@ pub enum CloseReason {
     SlowReader,
     /// Its pool is no longer configured.
     PoolRemoved,
-    /// A backend broke the protocol in the middle of a reply to it.
+    /// A backend's connection ended, or it broke the protocol, in the middle of a reply of which the client has a part.
     BackendProtocol,
 }
 

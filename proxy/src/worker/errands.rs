@@ -1,4 +1,4 @@
-//! Takes in the commands that need a lane of their session's own: what blocks, WATCH, and EXEC behind it.
+//! Takes in the commands that need a lane of their session's own: what blocks, WATCH, and EXEC behind it. What is huge: `bulk`.
 //!
 //! Each waits until all replies before it are in, and the session stops behind it until it is answered.
 
@@ -159,7 +159,7 @@ impl Worker {
         Some(self.take_errand(pass, kind, watch.shard, LatencyClass::Transaction, false))
     }
 
-    fn may_begin(&mut self, pass: &Pass<'_>, shard: ShardIndex) -> Begin {
+    pub(super) fn may_begin(&mut self, pass: &Pass<'_>, shard: ShardIndex) -> Begin {
         let expired = self
             .shard_mut(pass.pool, shard)
             .is_none_or(|shard| shard.gate.expired);
@@ -179,7 +179,7 @@ impl Worker {
     }
 
     /// Queues the errand's run, then begins it.
-    fn take_errand(
+    pub(super) fn take_errand(
         &mut self,
         pass: &Pass<'_>,
         kind: Kind,
@@ -235,7 +235,7 @@ impl Worker {
 }
 
 /// Whether an errand may begin.
-enum Begin {
+pub(super) enum Begin {
     Drained,
     Stop(Stop),
     Expired,

@@ -1,7 +1,7 @@
 //! What must hold of a whole worker between two calls. For tests: it walks over everything.
 
 use super::Worker;
-use super::ids::SessionId;
+use super::ids::{LaneId, SessionId};
 use super::lane::LaneKey;
 use super::order::GatePosition;
 use super::run::Run;
@@ -17,6 +17,20 @@ impl Worker {
                     usize::from(key.pool.0) == pool && usize::from(key.shard.0) == index
                 };
                 let lanes = self.lanes.iter().filter(|(_, _, lane)| here(&lane.key));
+                for id in shard.lanes.iter().chain(&shard.spare_lanes) {
+                    let lane = self.lanes.find(id.index, id.generation);
+                    debug_assert!(
+                        lane.is_some_and(|lane| !lane.retired && lane.passing.is_none()),
+                        "a lane that was set aside takes no commands"
+                    );
+                }
+                for id in &shard.spare_lanes {
+                    let lane = self.lanes.find(id.index, id.generation);
+                    debug_assert!(
+                        lane.is_some_and(|lane| lane.in_flight.is_empty()),
+                        "a spare lane is empty"
+                    );
+                }
                 let in_flight: u64 = lanes
                     .flat_map(|(_, _, lane)| &lane.in_flight)
                     .map(|entry| u64::from(entry.left))
@@ -71,6 +85,22 @@ impl Worker {
                 "a run that is done has left"
             );
             self.check_pinned(id, session);
+            let takes_in = session.pinned.as_ref().is_some_and(|it| it.tail.is_some());
+            debug_assert_eq!(
+                session.stop == Stop::Upload,
+                takes_in && session.closing.is_none(),
+                "a huge command is taken in to its end"
+            );
+        }
+        for (index, generation, lane) in self.lanes.iter().filter(|(_, _, lane)| lane.paused) {
+            let who = lane.in_flight.front().map(|entry| entry.session);
+            let held_back = who
+                .and_then(|id| self.sessions.find(id.index, id.generation))
+                .is_some_and(|it| it.held_back.contains(&LaneId { index, generation }));
+            debug_assert!(
+                held_back,
+                "a lane that is not read is known to the client that it waits for"
+            );
         }
     }
 }

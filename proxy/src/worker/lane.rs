@@ -15,6 +15,7 @@ use understudy_resp::Protocol;
 use understudy_resp::scan::ReplyScanner;
 
 use super::counters::LatencyClass;
+use super::flow::Passing;
 use super::ids::{SessionId, Tick};
 use crate::route::{PoolIndex, ShardIndex};
 
@@ -95,6 +96,14 @@ pub(super) struct Lane {
     pub(super) scanner: ReplyScanner,
     /// The beginning of a reply that is not complete.
     pub(super) input: Vec<u8>,
+    /// The front entry's reply is huge and goes to its client in pieces.
+    pub(super) passing: Option<Box<Passing>>,
+    /// When it was set aside for a huge reply.
+    pub(super) aside_since: Tick,
+    /// The shell was told to read no more.
+    pub(super) paused: bool,
+    /// Most written bytes that are kept until they are answered.
+    pub(super) retain_max: usize,
     /// Sessions that wait until less is queued here.
     pub(super) waiters: Vec<SessionId>,
     /// Takes no more commands, and is closed once it is empty.
@@ -112,6 +121,8 @@ pub(super) struct Lane {
 
 /// Answered bytes at the front that are tolerated before the rest is moved down.
 const COMPACT_MIN: u64 = 16 << 10;
+/// Written bytes that a session's own lane keeps: none of them is sent again from there.
+const OWN_RETAIN_MAX: usize = 64 << 10;
 /// Capacity that an empty lane keeps.
 const KEPT_CAPACITY: usize = 1 << 20;
 
@@ -126,6 +137,10 @@ impl Lane {
             in_flight: VecDeque::new(),
             scanner: ReplyScanner::new(),
             input: Vec::new(),
+            passing: None,
+            aside_since: now,
+            paused: false,
+            retain_max: OWN_RETAIN_MAX,
             waiters: Vec::new(),
             retired: false,
             listed: false,
@@ -157,6 +172,27 @@ impl Lane {
         }
         self.active = now;
         self.in_flight.push_back(entry);
+    }
+
+    /// Adds bytes to the last entry, which goes on until it is closed.
+    pub(super) fn append(&mut self, bytes: &[u8], now: Tick) {
+        self.out.extend_from_slice(bytes);
+        (self.active, self.progress) = (now, now);
+    }
+
+    /// More bytes belong to the last entry, nobody knows how many.
+    pub(super) fn open_entry(&mut self) {
+        if let Some(entry) = self.in_flight.back_mut() {
+            entry.end = u64::MAX;
+        }
+    }
+
+    /// The last entry's bytes are all there.
+    pub(super) fn close_entry(&mut self) {
+        let end = self.end();
+        if let Some(entry) = self.in_flight.back_mut() {
+            entry.end = end;
+        }
     }
 
     /// Bytes to write.

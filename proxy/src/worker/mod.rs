@@ -13,14 +13,17 @@
 //! Reading order: `ids`, `settings`, `order`, `dirty` are the interface; `run`, `session`, `lane`, `gate` the state;
 //! `admit`, `local`, `queue`, `spread` take commands in; `reply`, `recovery`, `recover` give replies out; `orders` moves gates.
 //! Beside that way lies another, for what needs a connection of its session's own: `pinned` is its state, `errands` takes in, `own`
-//! sends, `answers` gives out, `unblock` is what a hold does to it, `alarms` its time.
+//! sends, `answers` gives out, `unblock` is what a hold does to it, `alarms` its time. What is huge goes in pieces: commands in
+//! `bulk`, replies in `flow`.
 
 mod admit;
 mod alarms;
 mod answers;
+mod bulk;
 mod counters;
 mod dirty;
 mod errands;
+mod flow;
 mod gate;
 mod gather;
 mod ids;
@@ -33,6 +36,7 @@ mod own;
 mod patience;
 mod pinned;
 mod queue;
+mod reading;
 mod recover;
 mod recovery;
 mod reload;
@@ -65,7 +69,7 @@ pub(crate) use sha1::sha1_hex;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use understudy_resp::scan::RequestScanner;
+use understudy_resp::scan::{RequestScanner, ScanLimits};
 
 use crate::route::{Backend, PoolIndex, RouteTable, ShardIndex};
 use gate::Gate;
@@ -77,11 +81,15 @@ use slab::Slab;
 /// Buffers that are kept for the next session that needs one, and their largest size.
 const SPARE_MAX: usize = 64;
 const SPARE_BYTES_MAX: usize = 256 << 10;
+/// Bytes that a client took of an output which it has not taken whole, before they are let go.
+const WRITTEN_MAX: usize = 256 << 10;
 
 /// One worker.
 #[derive(Debug)]
 pub struct Worker {
     settings: WorkerSettings,
+    /// As the settings', without a bound for the whole frame: what need not be whole may be larger.
+    scan: ScanLimits,
     routes: Arc<RouteTable>,
     pools: Vec<Pool>,
     sessions: Slab<Session>,
@@ -97,6 +105,10 @@ pub struct Worker {
     alarms: BTreeSet<(Tick, SessionId)>,
     /// How many commands went to sessions' own lanes.
     arrivals: u64,
+    /// Some client takes its replies slowly, and the lane that brought the last ones is to be looked at.
+    slow: bool,
+    /// A lane was paused since a backend's bytes were last taken.
+    paused: bool,
     /// Gates whose HOLD waits for the drain.
     draining: Vec<(PoolIndex, ShardIndex)>,
     counters: Counters,
@@ -125,6 +137,8 @@ struct Shard {
     lanes: Vec<LaneId>,
     /// Lanes of an epoch that is over, empty, to be closed when the gate opens.
     old_lanes: Vec<LaneId>,
+    /// Empty lanes that were set aside for a huge reply, for the next one.
+    spare_lanes: Vec<LaneId>,
     /// Changes whenever the gate's server does.
     address: u32,
     dial_failures: u32,
@@ -139,6 +153,7 @@ impl Shard {
             gate: Gate::open_at(epoch, url),
             lanes: Vec::new(),
             old_lanes: Vec::new(),
+            spare_lanes: Vec::new(),
             address: 0,
             dial_failures: 0,
             dial_after: Tick(0),
@@ -154,9 +169,17 @@ impl Shard {
 impl Worker {
     /// A worker without sessions; its gates are open at the epochs of `routes`.
     #[must_use]
-    pub fn new(settings: WorkerSettings, routes: Arc<RouteTable>) -> Worker {
+    pub fn new(mut settings: WorkerSettings, routes: Arc<RouteTable>) -> Worker {
+        let whole_max = usize::try_from(settings.scan.frame_max).unwrap_or(usize::MAX);
+        settings.bulk_threshold = settings.bulk_threshold.min(whole_max);
+        let output_max = settings.session_output_max;
+        settings.session_output_pause = settings.session_output_pause.min(output_max);
         let mut worker = Worker {
             random: settings.seed ^ (u64::from(settings.worker) << 32) ^ 0x9E37_79B9_7F4A_7C15,
+            scan: ScanLimits {
+                frame_max: u64::from(u32::MAX),
+                ..settings.scan
+            },
             settings,
             routes: Arc::default(),
             pools: Vec::new(),
@@ -168,6 +191,8 @@ impl Worker {
             shared_lanes: Vec::new(),
             alarms: BTreeSet::new(),
             arrivals: 0,
+            slow: false,
+            paused: false,
             draining: Vec::new(),
             counters: Counters::default(),
             stamp: 0,
@@ -220,19 +245,7 @@ impl Worker {
         it.active = now;
         self.counters.client_bytes_in += bytes.len() as u64;
         if it.stop != Stop::No {
-            if it.input.capacity() == 0 {
-                it.input = self.spare.pop().unwrap_or_default();
-            }
-            it.input.extend_from_slice(bytes);
-            if let Stop::Gate(shard) = it.stop
-                && !it.ready
-            {
-                let pool = it.pool;
-                if let Some(shard) = self.shard_mut(pool, shard) {
-                    shard.gate.held_bytes += bytes.len();
-                }
-                self.check_limits(pool, shard, now);
-            }
+            self.take_ahead(session, bytes, now);
         } else if it.input.is_empty() {
             let consumed = self.process(session, bytes, now);
             if let Some(it) = self.sessions.find_mut(session.index, session.generation)
@@ -259,6 +272,7 @@ impl Worker {
                 if let Some(it) = self.sessions.find_mut(session.index, session.generation) {
                     it.read_closed = true;
                     self.half_closed(session);
+                    self.after_upload(session);
                 }
                 self.progressed(session);
             }
@@ -285,14 +299,20 @@ impl Worker {
         );
         it.written = (it.written + n).min(it.out.len());
         it.active = now;
+        let waits = it.stop == Stop::Output || !it.held_back.is_empty();
         self.counters.client_bytes_out += n as u64;
         if it.written == it.out.len() {
             it.written = 0;
             it.out.clear();
             let buffer = std::mem::take(&mut it.out);
             keep_spare(&mut self.spare, buffer);
+        } else if it.written >= WRITTEN_MAX {
+            // A client that never quite catches up: what it took is not kept until it does.
+            it.out.drain(..it.written);
+            it.written = 0;
         }
-        if it.stop == Stop::Output {
+        if waits {
+            self.read_lanes_again(session, now);
             self.progressed(session);
             self.settle(now);
         }
@@ -327,10 +347,16 @@ impl Worker {
         self.settle(now);
     }
 
-    /// Takes bytes that a backend sent.
-    pub fn backend_bytes(&mut self, lane: LaneId, bytes: &[u8], now: Tick) {
+    /// Takes bytes that a backend sent. After `Pause` the shell reads no more until the lane is in [`Dirty::resume_lanes`].
+    pub fn backend_bytes(&mut self, lane: LaneId, bytes: &[u8], now: Tick) -> Took {
+        self.counters.backend_bytes_in += bytes.len() as u64;
         self.take_replies(lane, bytes, now);
         self.settle(now);
+        if self.paused {
+            self.paused = false;
+            return self.lane_reading(lane);
+        }
+        Took::Continue
     }
 
     /// Bytes to write to a backend; empty until the lane is open.
@@ -347,14 +373,11 @@ impl Worker {
         let Some(it) = self.lanes.find_mut(lane.index, lane.generation) else {
             return;
         };
-        it.wrote(n, self.settings.lane_retain_max);
+        it.wrote(n, it.retain_max);
         self.counters.backend_writes += 1;
         self.counters.backend_bytes_out += n as u64;
-        if !it.waiters.is_empty() && it.queued() <= self.settings.lane_queue_max / 2 {
-            for waiter in std::mem::take(&mut it.waiters) {
-                self.wake(waiter);
-            }
-            self.settle(now);
+        if !it.waiters.is_empty() {
+            self.made_room(lane, now);
         }
     }
 
@@ -401,6 +424,12 @@ impl Worker {
             None => next,
             Some((alarm, _)) => Some(next.map_or(*alarm, |next| next.min(*alarm))),
         }
+    }
+
+    /// Whether there is something to do for the shell.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
     }
 
     /// Swaps the list of what is to do with an empty one.
@@ -467,7 +496,7 @@ impl Worker {
     /// The session's reason to wait is over. A session at a gate is woken by that gate only.
     fn wake(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.find_mut(id.index, id.generation)
-            && !matches!(session.stop, Stop::No | Stop::Gate(_))
+            && !matches!(session.stop, Stop::No | Stop::Gate(_) | Stop::Upload)
             && !session.ready
         {
             session.ready = true;
@@ -516,63 +545,10 @@ impl Worker {
             | Stop::Lane
             | Stop::Output
             | Stop::Commands
+            | Stop::Upload
             | Stop::Errand => {}
         }
         self.progressed(id);
-    }
-
-    /// Whether the shell should read this session on.
-    fn reading(&mut self, id: SessionId) -> Took {
-        let full = self.is_full(id);
-        let Some(session) = self.session(id) else {
-            return Took::Pause;
-        };
-        if session.closing.is_some() || full {
-            session.paused = true;
-            return Took::Pause;
-        }
-        Took::Continue
-    }
-
-    fn is_full(&self, id: SessionId) -> bool {
-        let Some(session) = self.sessions.find(id.index, id.generation) else {
-            return true;
-        };
-        let ahead_max = self.settings.session_ahead_max;
-        let held = |shard: ShardIndex| {
-            let gate = &self
-                .pools
-                .get(usize::from(session.pool.0))?
-                .shards
-                .get(usize::from(shard.0))?
-                .gate;
-            Some(gate.held_bytes >= self.settings.held_bytes_max)
-        };
-        match session.stop {
-            Stop::No => false,
-            Stop::Gate(shard) => session.input.len() >= ahead_max || held(shard).unwrap_or(false),
-            Stop::Drain
-            | Stop::Retry
-            | Stop::Lane
-            | Stop::Output
-            | Stop::Commands
-            | Stop::Errand => session.input.len() >= ahead_max,
-        }
-    }
-
-    /// Lets the shell read a session again that it stopped reading.
-    fn resume(&mut self, id: SessionId) {
-        if self.is_full(id) {
-            return;
-        }
-        if let Some(session) = self.sessions.find_mut(id.index, id.generation)
-            && session.paused
-            && session.closing.is_none()
-            && !session.read_closed
-        {
-            session.paused = false;
-            self.dirty.resume.push(id);
-        }
     }
 
     /// After replies or a pass: output is listed, waits that are over end, a session that has said all is closed.
@@ -580,9 +556,11 @@ impl Worker {
         let Some(session) = self.sessions.find_mut(id.index, id.generation) else {
             return;
         };
-        if session.kept() > self.settings.session_output_max {
-            self.cut_session(id, CloseReason::SlowReader);
-            return;
+        if session.kept() > self.settings.session_output_pause {
+            if session.kept() > self.settings.session_output_max {
+                return self.cut_session(id, CloseReason::SlowReader);
+            }
+            self.slow = true;
         }
         if !session.unwritten().is_empty() && !session.listed {
             session.listed = true;
@@ -596,6 +574,7 @@ impl Worker {
             | Stop::Lane
             | Stop::Output
             | Stop::Commands
+            | Stop::Upload
             | Stop::Errand => false,
         };
         if session.read_closed && session.closing.is_none() && session.runs.is_empty() && dropped {
@@ -619,7 +598,7 @@ impl Worker {
                 .as_ref()
                 .is_none_or(|pinned| pinned.errand.is_none()),
             Stop::Output => session.kept() <= self.settings.session_output_pause / 2,
-            Stop::No | Stop::Gate(_) | Stop::Lane => false,
+            Stop::No | Stop::Gate(_) | Stop::Lane | Stop::Upload => false,
         };
         if over {
             self.wake(id);
@@ -663,6 +642,7 @@ impl Worker {
         if let Some(scanner) = session.scanner {
             self.keep_scanner(scanner);
         }
+        self.resume_lanes(&session.held_back, session.active);
         keep_spare(&mut self.spare, session.out);
         keep_spare(&mut self.spare, session.input);
     }
@@ -689,6 +669,16 @@ impl Worker {
                 return Some(*lane);
             }
         }
+        if !shard.spare_lanes.is_empty()
+            && let Some(lane) = self.take_spare(key)
+        {
+            return Some(lane);
+        }
+        let shard = self
+            .pools
+            .get(usize::from(key.pool.0))?
+            .shards
+            .get(usize::from(key.shard.0))?;
         let (epoch, url, after) = (shard.gate.epoch, shard.gate.url.clone(), shard.dial_after);
         let state = if after > now {
             LaneState::Delayed(after)
@@ -703,8 +693,10 @@ impl Worker {
         let shard = self.shard_mut(key.pool, key.shard)?;
         shard.lanes.push(lane);
         let address = shard.address;
+        let retain_max = self.settings.lane_retain_max;
         if let Some(it) = self.lanes.find_mut(index, generation) {
             it.address = address;
+            it.retain_max = retain_max;
         }
         if state == LaneState::Dialing {
             self.dial(lane, url);

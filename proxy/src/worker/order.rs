@@ -286,6 +286,6 @@ pub struct SessionLine {
     pub input_bytes: usize,
     /// Bytes of replies that it has not taken.
     pub output_bytes: usize,
-    /// What it waits for: `-`, `gate`, `drain`, `retry`, `lane`, `output`, `commands`, `own lane`, `closing`.
+    /// What it waits for: `-`, `gate`, `drain`, `retry`, `lane`, `output`, `commands`, `own lane`, `upload`, `closing`.
     pub stopped_by: &'static str,
 }

@@ -213,6 +213,7 @@ impl Worker {
         it.dial_after = Tick(0);
         let (epoch, old) = (it.gate.epoch, std::mem::take(&mut it.lanes));
         it.old_lanes.extend(&old);
+        it.old_lanes.append(&mut it.spare_lanes);
         let mut wanted: Vec<(Protocol, u32)> = Vec::new();
         for id in old {
             if let Some(lane) = self.lanes.find_mut(id.index, id.generation) {

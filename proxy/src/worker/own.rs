@@ -110,12 +110,21 @@ impl Worker {
         };
         let (bytes, replies) = errand.bytes(now);
         errand.place = Place::Sent(lane);
+        let bulk = matches!(errand.kind, Kind::Bulk(_));
         let expect = match &errand.kind {
             Kind::Exec { .. } => Expect::Unit { refused: false },
-            Kind::Block(_) | Kind::Watch(_) => Expect::Own,
+            Kind::Bulk(bulk) if bulk.replies > 1 => Expect::Unit { refused: false },
+            Kind::Block(_) | Kind::Watch(_) | Kind::Bulk(_) => Expect::Own,
         };
         let entry = entry_of(id, errand, expect, replies);
         self.send(lane, &bytes, entry, 1, now);
+        if bulk {
+            if let Some(lane) = self.lanes.find_mut(lane.index, lane.generation) {
+                lane.open_entry();
+            }
+            self.feed(id, now);
+            self.take_in(id, now);
+        }
     }
 
     /// A lane opened: whoever waited for it goes on.
@@ -210,6 +219,7 @@ impl Worker {
     /// Gives up everything that a session has for itself: it goes, or becomes as new.
     pub(super) fn leave_pinned(&mut self, id: SessionId) {
         self.abandon(id);
+        self.drop_bulk(id);
         let Some(place) = self
             .pinned_mut(id)
             .map(|it| it.errand.as_ref().map(|errand| errand.place))

@@ -12,10 +12,12 @@
 //! the shared ones need no order between them, and the way of ordinary commands does not know that any of this exists.
 
 use understudy_resp::encode;
+use understudy_resp::scan::RequestTail;
 
 use super::counters::LatencyClass;
 use super::ids::{LaneId, Tick};
 use super::patience::Patience;
+use super::retry::{Effect, Refusal, Remedy, Sent, refusal, remedy};
 use crate::route::ShardIndex;
 
 /// A session's own. Made with its first command that needs it.
@@ -25,6 +27,9 @@ pub(super) struct Pinned {
     pub(super) lanes: Vec<LaneId>,
     pub(super) errand: Option<Errand>,
     pub(super) watch: Option<Watch>,
+    /// Where the frame ends that the session sends: a huge command that is not complete. Without an errand it was answered
+    /// already, and the rest is passed over.
+    pub(super) tail: Option<RequestTail>,
     /// When the worker looks at it again, as the worker's list has it.
     pub(super) alarm: Option<Tick>,
 }
@@ -82,6 +87,64 @@ pub(super) enum Kind {
     Watch(Vec<Vec<u8>>),
     /// MULTI … EXEC on the lane that watches. Sent once or never.
     Exec { unit: Vec<u8>, replies: u32 },
+    /// A huge command, or transaction. Its bytes go into the lane as there is room.
+    Bulk(Bulk),
+}
+
+#[derive(Debug)]
+pub(super) struct Bulk {
+    /// What of it is kept: all of it, or its beginning until more has come and gone.
+    pub(super) frame: Vec<u8>,
+    /// So much of that is in the lane.
+    pub(super) fed: usize,
+    /// Bytes of it are at the lane and nowhere else: it is sent once.
+    pub(super) once: bool,
+    /// Replies that one sending of it gets; only the last is the client's.
+    pub(super) replies: u32,
+    pub(super) effect: Effect,
+}
+
+impl Bulk {
+    pub(super) fn new(frame: Vec<u8>, replies: u32, effect: Effect) -> Bulk {
+        Bulk {
+            frame,
+            fed: 0,
+            once: false,
+            replies,
+            effect,
+        }
+    }
+
+    /// What is done behind this reply. `refused_inside`: a command of the transaction was refused as not executable here.
+    pub(super) fn remedy(&self, reply: &[u8], refused_inside: bool) -> Remedy {
+        let found = match refusal(reply) {
+            None if refused_inside && reply.starts_with(b"-EXECABORT") => Some(Refusal::ExecAbort),
+            found => found,
+        };
+        match found {
+            Some(found) if !self.once => remedy(Sent::Refused(found), self.effect),
+            Some(_) | None => Remedy::Pass,
+        }
+    }
+}
+
+impl Pinned {
+    /// The huge command that has its lane.
+    pub(super) fn bulk_mut(&mut self) -> Option<(LaneId, &mut Bulk)> {
+        let errand = self.errand.as_mut()?;
+        match (&mut errand.kind, errand.place) {
+            (Kind::Bulk(bulk), Place::Sent(lane)) => Some((lane, bulk)),
+            _ => None,
+        }
+    }
+
+    /// The huge command, wherever it is.
+    pub(super) fn any_bulk(&mut self) -> Option<&mut Bulk> {
+        match &mut self.errand.as_mut()?.kind {
+            Kind::Bulk(bulk) => Some(bulk),
+            Kind::Block(_) | Kind::Watch(_) | Kind::Exec { .. } => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -107,6 +170,10 @@ impl Errand {
                 (out, 1)
             }
             Kind::Exec { unit, replies } => (std::mem::take(unit), *replies),
+            Kind::Bulk(bulk) => {
+                bulk.fed = 0;
+                (out, bulk.replies)
+            }
             Kind::Block(block) if !block.unresolved.is_empty() => {
                 for (key, _) in &block.unresolved {
                     let key = block.words.get(*key).map_or(&[][..], Vec::as_slice);
@@ -130,7 +197,7 @@ impl Errand {
     pub(super) fn ends(&self) -> Option<Tick> {
         match &self.kind {
             Kind::Block(block) if block.asked => block.deadline,
-            Kind::Block(_) | Kind::Watch(_) | Kind::Exec { .. } => None,
+            Kind::Block(_) | Kind::Watch(_) | Kind::Exec { .. } | Kind::Bulk(_) => None,
         }
     }
 

@@ -73,6 +73,13 @@ impl Worker {
     /// Sends the unit. A closed gate stops the session at EXEC; what is queued waits with it.
     fn exec(&mut self, pass: &mut Pass<'_>, shard: ShardIndex) -> Admitted {
         self.flush(pass);
+        let bytes = self
+            .session(pass.id)
+            .and_then(|it| it.transaction.as_ref())
+            .map_or(0, |it| it.frames.len());
+        if bytes > self.settings.bulk_threshold {
+            return self.exec_whole(pass, shard);
+        }
         let lane = match self.entry(pass, shard) {
             Entry::Lane(lane) => lane,
             Entry::Stop(stop) => return Admitted::Stop(stop),
@@ -177,7 +184,7 @@ impl Worker {
         }
     }
 
-    fn take_transaction(&mut self, id: SessionId) -> Option<Box<Transaction>> {
+    pub(super) fn take_transaction(&mut self, id: SessionId) -> Option<Box<Transaction>> {
         self.session(id)?.transaction.take()
     }
 }

@@ -104,6 +104,7 @@ impl Worker {
             return;
         };
         let excuse = self.count_loss(&lane, why, now);
+        self.cut_off(&lane);
         let left: u64 = lane
             .in_flight
             .iter()
@@ -112,8 +113,10 @@ impl Worker {
         if let Some(shard) = self.shard_mut(lane.key.pool, lane.key.shard) {
             shard.gate.in_flight = shard.gate.in_flight.saturating_sub(left);
         }
-        for waiter in &lane.waiters {
-            self.wake(*waiter);
+        if lane.owner.is_none() {
+            for waiter in &lane.waiters {
+                self.wake(*waiter);
+            }
         }
         if lane.owner.is_some() {
             self.own_lane_lost(id, &lane, &excuse, now);
@@ -462,6 +465,8 @@ impl Worker {
                 }
             } else if lane.in_flight.is_empty() {
                 self.close_lane(id);
+            } else if lane.paused {
+                self.lose_patience(id, now);
             } else {
                 self.dirty.close_lanes.push(id);
                 self.lose_lane(id, &LaneLoss::TimedOut, now);
@@ -476,6 +481,8 @@ impl Worker {
             LaneState::Open if lane.in_flight.is_empty() => {
                 Some(lane.active.after(self.settings.lane_idle_max))
             }
+            // It waits for a client to take its replies.
+            LaneState::Open if lane.paused => self.patience_ends(lane),
             LaneState::Open => self
                 .routes
                 .pool(lane.key.pool)?
@@ -507,6 +514,7 @@ impl Worker {
         if let Some(shard) = self.shard_mut(lane.key.pool, lane.key.shard) {
             shard.lanes.retain(|other| *other != id);
             shard.old_lanes.retain(|other| *other != id);
+            shard.spare_lanes.retain(|other| *other != id);
         }
         Some(lane)
     }
@@ -518,7 +526,7 @@ impl Worker {
             .is_some_and(|shard| shard.gate.is_open())
     }
 
-    fn healed(&self, pool: PoolIndex, frame: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn healed(&self, pool: PoolIndex, frame: &[u8]) -> Option<Vec<u8>> {
         healed(&self.pools, pool, frame)
     }
 }
@@ -633,6 +641,13 @@ fn commands_of(bytes: &[u8]) -> Vec<(&[u8], Effect)> {
         at += len;
     }
     found
+}
+
+/// What a whole command may do.
+pub(super) fn effect_of_frame(frame: &[u8]) -> Effect {
+    commands_of(frame)
+        .first()
+        .map_or(Effect::Write, |(_, effect)| *effect)
 }
 
 fn effect_of(args: FrameArgs<'_>) -> Effect {

@@ -68,11 +68,13 @@ impl Worker {
                     it.address += 1;
                     let lanes = std::mem::take(&mut it.lanes);
                     it.old_lanes.extend(lanes);
+                    it.old_lanes.append(&mut it.spare_lanes);
                 }
                 if it.gate.is_open() && shard.epoch > it.gate.epoch {
                     it.gate.epoch = shard.epoch;
                     let lanes = std::mem::take(&mut it.lanes);
                     it.old_lanes.extend(lanes);
+                    it.old_lanes.append(&mut it.spare_lanes);
                 }
                 shards.push(it);
             }

@@ -3,7 +3,7 @@
 //! Consecutive replies of one entry are handed over as one range of bytes. A reply is looked into only when it is an
 //! error, and pushes are passed over: nobody here subscribes, and they answer no command.
 
-use understudy_resp::scan::{ReplyKind, ReplyScanner, ScanLimits};
+use understudy_resp::scan::{ReplyKind, ReplyScanner};
 
 use super::Worker;
 use super::dirty::LaneLoss;
@@ -35,7 +35,9 @@ impl Worker {
         let Some(lane) = self.lanes.find_mut(id.index, id.generation) else {
             return;
         };
-        self.counters.backend_bytes_in += bytes.len() as u64;
+        if lane.passing.is_some() {
+            return self.pass_on(id, bytes, now);
+        }
         let mut scanner = std::mem::take(&mut lane.scanner);
         let mut input = std::mem::take(&mut lane.input);
         let matched = if input.is_empty() {
@@ -47,9 +49,13 @@ impl Worker {
             self.match_behind(id, &mut scanner, &mut input, bytes, now)
         };
         if let Err(broken) = matched {
-            self.dirty.close_lanes.push(id);
-            self.lose_lane(id, &LaneLoss::Closed(broken.to_string()), now);
-            return;
+            return self.break_lane(id, &broken, now);
+        }
+        if !input.is_empty()
+            && scanner.need() > self.settings.bulk_threshold
+            && let Err(why) = self.huge_reply(id, &mut scanner, &mut input, now)
+        {
+            return self.break_lane(id, &Broken::Protocol(why.into()), now);
         }
         let Some(lane) = self.lanes.find_mut(id.index, id.generation) else {
             return;
@@ -61,8 +67,32 @@ impl Worker {
         lane.input = input;
         lane.release_answered();
         lane.active = now;
+        if self.slow || lane.retired {
+            self.end_replies(id, now);
+        }
+    }
+
+    #[cold]
+    fn break_lane(&mut self, id: LaneId, broken: &Broken, now: Tick) {
+        self.dirty.close_lanes.push(id);
+        self.lose_lane(id, &LaneLoss::Closed(broken.to_string()), now);
+    }
+
+    /// Behind all replies that came together.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn end_replies(&mut self, id: LaneId, now: Tick) {
+        let Some(lane) = self.lanes.find_mut(id.index, id.generation) else {
+            return;
+        };
+        lane.release_answered();
+        lane.active = now;
         if lane.retired && lane.in_flight.is_empty() {
-            self.close_lane(id);
+            self.emptied(id);
+        }
+        if self.slow {
+            self.slow = false;
+            self.hold_back(id, now);
         }
     }
 
@@ -74,10 +104,7 @@ impl Worker {
         data: &[u8],
         now: Tick,
     ) -> Result<usize, Broken> {
-        let limits = ScanLimits {
-            depth_max: self.settings.scan.depth_max,
-            ..ScanLimits::default()
-        };
+        let limits = self.reply_limits();
         let mut at = 0;
         while let Some(rest) = data.get(at..).filter(|rest| !rest.is_empty()) {
             let front = self

@@ -15,7 +15,7 @@ use understudy_resp::command::CommandSpec;
 use understudy_resp::scan::RequestScanner;
 
 use super::dirty::CloseReason;
-use super::ids::Tick;
+use super::ids::{LaneId, Tick};
 use super::pinned::Pinned;
 use super::recovery::Recovery;
 use super::run::{Run, RunKind};
@@ -42,6 +42,8 @@ pub(super) enum Stop {
     Commands,
     /// A command on its own lane is not answered.
     Errand,
+    /// A huge command of it is not complete: what it sends belongs to that.
+    Upload,
 }
 
 impl Stop {
@@ -56,6 +58,7 @@ impl Stop {
             Stop::Output => "output",
             Stop::Commands => "commands",
             Stop::Errand => "own lane",
+            Stop::Upload => "upload",
         }
     }
 }
@@ -112,6 +115,8 @@ pub(super) struct Session {
     pub(super) written: usize,
     /// In the list of sessions to write.
     pub(super) listed: bool,
+    /// Lanes that are not read until it has taken more of its replies.
+    pub(super) held_back: Vec<LaneId>,
 
     pub(super) transaction: Option<Box<Transaction>>,
     pub(super) pinned: Option<Box<Pinned>>,
@@ -160,6 +165,7 @@ impl Session {
             out: Vec::new(),
             written: 0,
             listed: false,
+            held_back: Vec::new(),
             transaction: None,
             pinned: None,
             recoveries: Vec::new(),
@@ -235,6 +241,35 @@ impl Session {
         if done {
             self.leave();
         }
+    }
+
+    /// A piece of the next reply for a run on one lane, which is not its last.
+    pub(super) fn deliver_some(&mut self, run: u64, bytes: &[u8]) {
+        let is_head = run == self.head;
+        let Some(entry) = self.run_mut(run) else {
+            debug_assert!(false, "a piece for a run that is not there");
+            return;
+        };
+        if is_head {
+            self.out.extend_from_slice(bytes);
+        } else {
+            entry.stash.extend_from_slice(bytes);
+            self.stashed += bytes.len();
+        }
+    }
+
+    /// Takes back the last pieces of a reply that will not end. `false`: the client has them.
+    pub(super) fn forget_some(&mut self, run: u64, bytes: usize) -> bool {
+        if run == self.head {
+            return false;
+        }
+        let Some(entry) = self.run_mut(run) else {
+            return false;
+        };
+        let kept = entry.stash.len().saturating_sub(bytes);
+        entry.stash.truncate(kept);
+        self.stashed = self.stashed.saturating_sub(bytes);
+        true
     }
 
     /// The whole reply of one part of a gather.

@@ -17,16 +17,25 @@ pub struct WorkerSettings {
     pub announced_version: String,
     /// Seed for the random distribution and for the jitter of dialling again.
     pub seed: u64,
-    /// Bounds of frames. Default: Redis' own; `frame_max` 64 MiB. A request above it is refused and its session closed.
+    /// Bounds of frames. Default: Redis' own; `frame_max` 64 MiB. A request that has to be whole in memory and is above it is
+    /// refused and its session closed.
     pub scan: ScanLimits,
+    /// Bytes from which on a command goes by a lane of its session's own, in pieces where that can be, and a reply that is not
+    /// complete goes to its client in pieces. As much of such a command waits in its lane at most. Default: 256 KiB.
+    pub bulk_threshold: usize,
     /// Most sessions. Default: 10,000. One more is refused with `-ERR max number of clients reached`.
     pub sessions_max: usize,
     /// Most commands of one session that wait for replies. Default: 4,096. At it the session is not read until replies come.
     pub session_commands_max: usize,
     /// Bytes that a session which waits may send ahead. Default: 64 KiB. At it the session is not read until it goes on.
     pub session_ahead_max: usize,
-    /// Most bytes of replies that one session has not taken. Default: 64 MiB. Above it the session is closed.
+    /// Most bytes of replies that one session has not taken. Default: 640 MiB, so that the longest value fits. Above it the session is closed. Where nobody else
+    /// waits for the lane that brings them, that is not read before so much has come.
     pub session_output_max: usize,
+    /// How long a client may stand still in the middle of a huge command or reply and be waited for, and how long neighbours
+    /// whose commands are behind such a reply wait for a client that reads steadily. Default: 5 s. Then its replies are read on,
+    /// up to `session_output_max`, and a hold ends its unfinished command.
+    pub client_stall_max: Duration,
     /// Unsent bytes of replies at which a session's next commands wait. Default: 1 MiB.
     pub session_output_pause: usize,
     /// Most bytes of one open MULTI. Default: 16 MiB. Above it EXEC answers -EXECABORT.
@@ -85,10 +94,12 @@ impl Default for WorkerSettings {
                 frame_max: 64 << 20,
                 ..ScanLimits::default()
             },
+            bulk_threshold: 256 << 10,
             sessions_max: 10_000,
             session_commands_max: 4_096,
             session_ahead_max: 64 << 10,
-            session_output_max: 64 << 20,
+            session_output_max: 640 << 20,
+            client_stall_max: Duration::from_secs(5),
             session_output_pause: 1 << 20,
             transaction_bytes_max: 16 << 20,
             lane_queue_max: 64 << 20,

@@ -8,6 +8,8 @@ pub(super) const NOT_EXECUTED_BEHIND: &[u8] =
     b"-ERR not executed: the outcome of a command before it is unknown\r\n";
 /// A prepared gate waited too long.
 pub(super) const NOT_EXECUTED_HELD: &[u8] = b"-ERR not executed: this shard is being moved to another server and that takes too long; try again\r\n";
+/// A huge command whose client stopped in the middle of it, when a hold came.
+pub(super) const NOT_EXECUTED_STALLED: &[u8] = b"-ERR not executed: this shard is being moved to another server, and the command was not sent to its end\r\n";
 /// A reload took the shard away.
 pub(super) const NOT_EXECUTED_REMOVED: &[u8] =
     b"-ERR not executed: this shard is no longer configured\r\n";

@@ -45,8 +45,9 @@ impl Worker {
                 continue;
             };
             let (run, blocked) = (errand.run, errand.is_blocked());
-            let once = match errand.kind {
+            let once = match &errand.kind {
                 Kind::Exec { .. } => true,
+                Kind::Bulk(bulk) => bulk.once,
                 Kind::Watch(_) => watches,
                 Kind::Block(_) => false,
             };
@@ -69,7 +70,10 @@ impl Worker {
                         .iter()
                         .any(|entry| mine(entry) && entry.end > sent)
                 });
-            if unsent && !once {
+            if unsent && once && self.stands_still(id, now) {
+                self.answer_errand(id, texts::NOT_EXECUTED_STALLED, now);
+                self.close_own_lane(lane);
+            } else if unsent && !once {
                 // A server executes no half command, and it never gets the other half.
                 self.close_own_lane(lane);
                 self.enter_room(id);
@@ -85,6 +89,9 @@ impl Worker {
         let Some(it) = self.lanes.find(own.index, own.generation) else {
             return;
         };
+        if it.passing.is_some() {
+            return; // It is being answered.
+        }
         let (key, address, server_id) = (it.key, it.address, it.server_id);
         let Some(server_id) = server_id else {
             return;

@@ -10,6 +10,7 @@
 
 mod backends;
 mod gate;
+mod huge;
 mod operations;
 mod order;
 mod parity;

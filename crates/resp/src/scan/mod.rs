@@ -15,8 +15,10 @@ mod limits;
 mod line;
 mod reply;
 mod request;
+mod tail;
 
 pub use error::ProtocolError;
 pub use limits::ScanLimits;
 pub use reply::{ReplyFrame, ReplyKind, ReplyScanner};
 pub use request::{ArgRange, RequestScanner, Scan};
+pub use tail::{Fed, ReplyTail, RequestTail};

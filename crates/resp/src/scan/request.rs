@@ -141,6 +141,15 @@ impl RequestScanner {
         self.args.get(index).map_or(&[], |range| range.of(frame))
     }
 
+    /// After `Incomplete`: how many arguments the frame has in all, those to come included. 0 for an inline command.
+    #[must_use]
+    pub fn args_in_all(&self) -> usize {
+        match self.state {
+            State::BulkHeader | State::Bulk(_) => self.args.len() + self.left,
+            State::Start | State::Inline | State::Done { .. } => 0,
+        }
+    }
+
     /// True if the frame that was just completed was an inline command, an empty line included.
     #[must_use]
     pub fn is_inline(&self) -> bool {

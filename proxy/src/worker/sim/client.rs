@@ -133,7 +133,19 @@ impl Client {
                 format!("c{}:text{}", client.number, rng.below(4)),
             )
         };
-        match rng.below(28) {
+        match rng.below(32) {
+            28..30 => {
+                let (key, token) = (text_key(rng, self), self.huge_token(rng));
+                self.send(
+                    &["SET", &key.1, &token],
+                    Sent::Set(key.clone(), token.clone()),
+                );
+            }
+            30 => {
+                let (queue, token) = (format!("queue{}", rng.below(3)), self.huge_token(rng));
+                self.enqueued.push(token.clone());
+                self.send(&["RPUSH", &queue, &token], Sent::Enqueue(token.clone()));
+            }
             0..5 => {
                 let (key, token) = (text_key(rng, self), self.token());
                 self.send(
@@ -183,7 +195,11 @@ impl Client {
             18 => {
                 let list = (self.db, format!("{{c{}t}}:list", self.number));
                 let count = (self.db, format!("{{c{}t}}:count", self.number));
-                let token = self.token();
+                let token = if rng.chance(20) {
+                    self.huge_token(rng)
+                } else {
+                    self.token()
+                };
                 self.send(&["MULTI"], Sent::Fixed(b"+OK\r\n"));
                 self.send(&["RPUSH", &list.1, &token], Sent::Fixed(b"+QUEUED\r\n"));
                 self.send(&["INCR", &count.1], Sent::Fixed(b"+QUEUED\r\n"));
@@ -250,7 +266,11 @@ impl Client {
                 format!("c{}:list{}", self.number, rng.below(3))
             },
         );
-        let token = self.token();
+        let token = if rng.chance(10) {
+            self.huge_token(rng)
+        } else {
+            self.token()
+        };
         self.pushes
             .entry(key.clone())
             .or_default()
@@ -268,6 +288,15 @@ impl Client {
     fn token(&mut self) -> String {
         self.tokens += 1;
         format!("t{}.{}", self.number, self.tokens)
+    }
+
+    /// A token of some thousand bytes, no two pieces of which are alike.
+    fn huge_token(&mut self, rng: &mut Rng) -> String {
+        let mut token = self.token();
+        for number in 0..40 + rng.below(700) {
+            token.push_str(&format!(".{number}"));
+        }
+        token
     }
 
     fn send(&mut self, words: &[&str], sent: Sent) {

@@ -43,6 +43,8 @@ struct Link {
     there: Vec<u8>,
     back: Vec<u8>,
     writable: bool,
+    /// The worker wants no more of it for now.
+    pub(super) paused: bool,
 }
 
 pub(super) struct World {
@@ -96,6 +98,7 @@ impl World {
                     session_commands_max: 24,
                     session_ahead_max: 300,
                     session_output_pause: 700,
+                    bulk_threshold: if seed % 3 == 2 { 300 } else { 1_000 },
                     lane_queue_max: 2_000,
                     lane_retain_max: if seed % 5 == 4 { 300 } else { 1 << 20 },
                     released_per_turn: 2,
@@ -150,6 +153,15 @@ impl World {
     pub(super) fn parked_and_committed(&self) -> (u64, u64) {
         let committed = self.clients.iter().map(|client| client.committed).sum();
         (self.counted(|counters| counters.commands_parked), committed)
+    }
+
+    /// Commands and replies that went in pieces, and lanes that were set aside for that.
+    pub(super) fn streamed(&self) -> [u64; 3] {
+        [
+            self.counted(|counters| counters.commands_streamed),
+            self.counted(|counters| counters.replies_streamed),
+            self.counted(|counters| counters.lanes_set_aside),
+        ]
     }
 
     pub(super) fn unknown(&self) -> u64 {
@@ -307,11 +319,16 @@ impl World {
                 client.paused = false;
             }
         }
+        for lane in dirty.resume_lanes.drain(..) {
+            if let Some(link) = self.links.get_mut(&(worker, lane)) {
+                link.paused = false;
+            }
+        }
         for (session, reason) in dirty.close_sessions.drain(..) {
-            assert_eq!(
-                reason,
-                CloseReason::Client,
-                "nobody here gives a reason to be closed"
+            let cut_off = reason == CloseReason::BackendProtocol && self.errors_allowed();
+            assert!(
+                reason == CloseReason::Client || cut_off,
+                "nobody here gives a reason to be closed: {reason:?}"
             );
             self.closing.insert((worker, session), reason);
         }
@@ -548,7 +565,11 @@ impl World {
         }
         if self.workers[worker].session_output(session).is_empty() {
             self.writable.remove(&(worker, session));
-            if self.closing.remove(&(worker, session)).is_some() {
+            let reason = self.closing.remove(&(worker, session));
+            if reason == Some(CloseReason::BackendProtocol) {
+                // Its server died in the middle of a reply; the session is gone already.
+                self.clients[number].ended(Fate::Unknown);
+            } else if reason.is_some() {
                 assert!(
                     self.clients[number].half_closed,
                     "it was closed without asking"

@@ -25,7 +25,7 @@ fn frame_max_refuses_and_closes() {
     let mut settings = WorkerSettings::default();
     settings.scan.frame_max = 1_000;
     let mut bench = Bench::with(1, settings);
-    bench.send_as(bench.client, b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$2000\r\n");
+    bench.send_as(bench.client, b"*3\r\n$4\r\nEVAL\r\n$1\r\na\r\n$2000\r\n");
     assert_eq!(
         bench.hear(),
         "-ERR Protocol error: a request may have 1000 bytes\r\n"

@@ -2,6 +2,7 @@
 //!
 //! `Bench` is a worker with one client at hand and lanes that the test plays itself.
 
+mod bulk;
 mod cases;
 mod gates;
 mod lanes;

@@ -4,7 +4,7 @@ use super::super::control::url;
 use super::super::server::{Connection, Mode};
 use super::{Link, SHARDS, Trouble, WORKERS, World};
 use crate::route::ShardIndex;
-use crate::worker::{LaneId, LaneLoss, Tick};
+use crate::worker::{LaneId, LaneLoss, Tick, Took};
 
 impl World {
     pub(super) fn some_link(&mut self) -> Option<(usize, LaneId)> {
@@ -119,12 +119,19 @@ impl World {
         let Some(link) = self.links.get_mut(&key) else {
             return;
         };
+        if link.paused {
+            return;
+        }
         let n = link.back.len().min(most);
         let bytes: Vec<u8> = link.back.drain(..n).collect();
-        if !bytes.is_empty() {
-            self.call(key.0, |worker, now| {
-                worker.backend_bytes(key.1, &bytes, now);
-            });
+        if bytes.is_empty() {
+            return;
+        }
+        let took = self.call(key.0, |worker, now| {
+            worker.backend_bytes(key.1, &bytes, now)
+        });
+        if let Some(link) = self.links.get_mut(&key) {
+            link.paused = took == Took::Pause;
         }
     }
 
@@ -163,6 +170,7 @@ impl World {
             there: Vec::new(),
             back: Vec::new(),
             writable: false,
+            paused: false,
         };
         self.links.insert((worker, dial.lane), link);
         self.call(worker, |worker, now| {
