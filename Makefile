@@ -1,12 +1,13 @@
 # What a person types. Each target works alone on a fresh machine: it fetches what it needs first.
 #
 #   make demo     upgrade two live shards under load, go back with one, and count what clients saw     (ARGS="--json")
+#   make demo-kube  the same in Kubernetes, each cutover behind a CSI snapshot (needs KUBECONFIG and UNDERSTUDY_TEST_CLUSTER=1)
 #   make test     every test, on real servers        make bench   CPU per command beside peers and the bare floor (ARGS="--rounds 9")
 #   make cost     instructions per command of the core, held to their limits
 #   make lint     as CI reads the code               make docs    the API's own pages
 #   make fmt      formats                            make tools   servers of five versions into .tools/
 
-.PHONY: test demo bench cost lint docs fmt tools
+.PHONY: test demo demo-kube bench cost lint docs fmt tools
 
 # cargo-nextest runs the tests when it is there: it reads .config/nextest.toml. Without it cargo does, and the few threads
 # keep tests that start servers from measuring each other.
@@ -19,6 +20,15 @@ test: tools
 
 demo: tools
 	@cargo run --quiet --release --locked -- demo $(ARGS)
+
+# An API server with its controller manager is enough: the tests play nodes and CSI driver themselves.
+demo-kube:
+	@if [ "$$UNDERSTUDY_TEST_CLUSTER" != 1 ] || [ -z "$$KUBECONFIG" ]; then \
+		echo "demo-kube: needs KUBECONFIG, of an admin of a cluster that may be used (no nodes wanted), and UNDERSTUDY_TEST_CLUSTER=1"; \
+		exit 1; \
+	fi
+	@$(MAKE) --no-print-directory tools
+	@cargo test --quiet --locked --test kube -- --nocapture --test-threads=1
 
 bench: tools
 	@cargo bench --quiet --profile dist --locked --bench compare -- $(ARGS)

@@ -6,6 +6,7 @@ mod check;
 mod cli;
 mod demo;
 mod journal;
+mod kube;
 mod logging;
 mod recover;
 mod serve;

@@ -19,7 +19,7 @@ use understudy_net::{Acceptor, AdminLimits, AdminServer, AdminTable, Listener, h
 use understudy_proxy::{ConfigSource, Proxy};
 
 use crate::cli::{ConfigFile, Serve};
-use crate::logging;
+use crate::{kube, logging};
 
 /// SIGXFSZ on Linux. Its default is to kill; with a handler, a write past RLIMIT_FSIZE fails with EFBIG instead, and is
 /// handled as every full disk is.
@@ -43,7 +43,8 @@ pub(crate) async fn both(args: Serve) -> anyhow::Result<ExitCode> {
         .await
         .context("start the proxy")?;
     let proxy_admin = admin_server(&config, proxy.admin_table());
-    let control = Control::start(Arc::clone(&config), Some(proxy_admin))
+    let snapshots = kube::providers(&config).await?;
+    let control = Control::start_with(Arc::clone(&config), Some(proxy_admin), snapshots)
         .await
         .context("start control")?;
     // One /metrics shows both.
@@ -73,7 +74,8 @@ pub(crate) async fn proxy(args: &ConfigFile) -> anyhow::Result<ExitCode> {
 pub(crate) async fn control(args: &ConfigFile) -> anyhow::Result<ExitCode> {
     begin()?;
     let config = Arc::new(load(&args.config)?);
-    let control = Control::start(Arc::clone(&config), None)
+    let snapshots = kube::providers(&config).await?;
+    let control = Control::start_with(Arc::clone(&config), None, snapshots)
         .await
         .context("start control")?;
     let pages = serve_pages(&config, &control).await?;

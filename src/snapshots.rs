@@ -1,6 +1,7 @@
 //! `understudy snapshots`: what was taken, whether it can be read back, and how to get it back. Works while control runs.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -11,20 +12,20 @@ use crate::cli::Snapshots;
 
 pub(crate) async fn run(command: Snapshots) -> anyhow::Result<ExitCode> {
     match command {
-        Snapshots::List { config, json } => list(&open(&config.config)?, json).await,
+        Snapshots::List { config, json } => list(&open(&config.config).await?, json).await,
         Snapshots::Show { config, id } => {
-            let (provider, id) = open(&config.config)?.find(&id).await?;
+            let (provider, id) = open(&config.config).await?.find(&id).await?;
             print_fields(&provider.show(&id).await?);
             Ok(ExitCode::SUCCESS)
         }
         Snapshots::Restore { config, id, to } => {
             let to: RestoreTo = to.parse().map_err(anyhow::Error::msg)?;
-            let (provider, id) = open(&config.config)?.find(&id).await?;
+            let (provider, id) = open(&config.config).await?.find(&id).await?;
             print_fields(&provider.restore(&id, &to, &progress).await?);
             Ok(ExitCode::SUCCESS)
         }
         Snapshots::Verify { config, id } => {
-            let (provider, id) = open(&config.config)?.find(&id).await?;
+            let (provider, id) = open(&config.config).await?.find(&id).await?;
             let verified = provider.verify(&id, &progress).await?;
             for line in verified.lines {
                 println!("{line}");
@@ -36,7 +37,7 @@ pub(crate) async fn run(command: Snapshots) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Snapshots::Delete { config, id } => {
-            let (provider, id) = open(&config.config)?.find(&id).await?;
+            let (provider, id) = open(&config.config).await?.find(&id).await?;
             provider.delete(&id).await?;
             println!("deleted {id}");
             Ok(ExitCode::SUCCESS)
@@ -44,9 +45,11 @@ pub(crate) async fn run(command: Snapshots) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn open(file: &std::path::Path) -> anyhow::Result<Catalogue> {
+async fn open(file: &std::path::Path) -> anyhow::Result<Catalogue> {
     let config = Config::load(file).with_context(|| format!("read {}", file.display()))?;
-    Ok(Catalogue::new(&config, Vec::new()))
+    let config = Arc::new(config);
+    let others = crate::kube::providers(&config).await?;
+    Ok(Catalogue::new(&config, others))
 }
 
 async fn list(catalogue: &Catalogue, json: bool) -> anyhow::Result<ExitCode> {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Server   a real redis-server or valkey-server of a chosen version, alone in its directory, gone when dropped
+//!   Cluster  plays kubelet and CSI driver on a real API server (feature `cluster`)
 //!   Relay    a TCP relay that delays, cuts, stalls, cuts a process off, doubles a write or swaps two replies
 //!   Load     many connections, mixed commands; every reply checked at once ──┐
 //!   Ledger   what each acknowledged write must have left behind            ◄─┘
@@ -14,6 +15,8 @@
 
 mod audit;
 mod book;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod command;
 mod connection;
 mod error;
@@ -38,13 +41,15 @@ mod watch;
 pub mod wire;
 
 pub use audit::AuditOptions;
+#[cfg(feature = "cluster")]
+pub use cluster::{Cluster, ClusterOptions, Fate};
 pub use error::LabError;
 pub use fill::{Fill, FillReport};
 pub use finding::{Finding, FindingKind};
 pub use gap::Gap;
 pub use ledger::Ledger;
 pub use load::{Load, LoadOptions};
-pub use port::free_port;
+pub use port::{free_host, free_port};
 pub use process::{Process, ProcessOptions};
 pub use relay::{Relay, RelayMode};
 pub use report::{GapLine, Report};

@@ -121,14 +121,23 @@ pub struct Relays {
 impl Scene {
     /// Starts everything, and waits until it serves.
     pub async fn start(options: &SceneOptions) -> Result<Scene, LabError> {
-        let directory =
-            TempDir::with_prefix("understudy-scene-").map_err(LabError::io("make a directory"))?;
         let mut sources = Vec::new();
         let mut targets = Vec::new();
         for _ in 0..options.shards {
             sources.push(Server::start(options.from, options.server.clone()).await?);
             targets.push(Server::start(options.to, options.server.clone()).await?);
         }
+        Scene::start_on(options, sources, targets).await
+    }
+
+    /// As [`Scene::start`], on servers that somebody else started.
+    pub async fn start_on(
+        options: &SceneOptions,
+        sources: Vec<Server>,
+        targets: Vec<Server>,
+    ) -> Result<Scene, LabError> {
+        let directory =
+            TempDir::with_prefix("understudy-scene-").map_err(LabError::io("make a directory"))?;
         let mut relays = Relays::default();
         if options.relays {
             relays.sources = before(&sources).await?;

@@ -1,4 +1,5 @@
-//! One real server process: alone in its own directory, on its own port of 127.0.0.1, gone when dropped.
+//! One real server process: alone in its own directory, on its own port of 127.0.0.1 (or its own loopback address), gone when
+//! dropped.
 //!
 //! It is started from a config file in its directory, so that CONFIG REWRITE works and a restart finds what it wrote.
 //! Its output goes to `server.log`; every error about it carries the end of that file. Only this process id is ever
@@ -6,6 +7,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -35,6 +37,7 @@ pub struct ServerOptions {
     password: Option<String>,
     unix_socket: bool,
     directory: Option<PathBuf>,
+    place: Option<SocketAddrV4>,
 }
 
 impl ServerOptions {
@@ -70,6 +73,24 @@ impl ServerOptions {
         self.directory = Some(directory.to_owned());
         self
     }
+
+    /// Listens there, and nowhere else. Without it: a free port of 127.0.0.1.
+    #[must_use]
+    pub fn place(mut self, place: SocketAddrV4) -> ServerOptions {
+        self.place = Some(place);
+        self
+    }
+
+    fn host(&self) -> Ipv4Addr {
+        self.place.map_or(Ipv4Addr::LOCALHOST, |place| *place.ip())
+    }
+
+    fn port(&self) -> Result<u16, LabError> {
+        match self.place {
+            Some(place) => Ok(place.port()),
+            None => free_port().map_err(LabError::io("find a free port")),
+        }
+    }
 }
 
 /// A running server, or one that was killed and waits for [`Server::restart`].
@@ -92,7 +113,7 @@ impl Server {
                     .map_err(LabError::io("make a directory"))?,
             ),
         };
-        let port = free_port().map_err(LabError::io("find a free port"))?;
+        let port = options.port()?;
         write_config(home.path(), port, version, &options)?;
         let child = spawn(version, home.path())?;
         let mut server = Server {
@@ -105,7 +126,7 @@ impl Server {
         for _ in 1..PORT_TRIES {
             match server.wait_until_ready().await {
                 Err(LabError::Ended { log_tail, .. }) if log_tail.contains("in use") => {
-                    server.port = free_port().map_err(LabError::io("find a free port"))?;
+                    server.port = server.options.port()?;
                     write_config(server.home.path(), server.port, version, &server.options)?;
                     server.child = spawn(version, server.home.path())?;
                 }
@@ -125,7 +146,7 @@ impl Server {
         self.version
     }
 
-    /// Its port on 127.0.0.1; the same after a restart.
+    /// Its port; the same after a restart.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -137,15 +158,16 @@ impl Server {
 
     /// `redis://127.0.0.1:port`, with the password where it has one.
     pub fn url(&self) -> String {
+        let place = SocketAddrV4::new(self.options.host(), self.port);
         match &self.options.password {
-            Some(password) => format!("redis://default:{password}@127.0.0.1:{}", self.port),
-            None => format!("redis://127.0.0.1:{}", self.port),
+            Some(password) => format!("redis://default:{password}@{place}"),
+            None => format!("redis://{place}"),
         }
     }
 
     /// Where the lab reaches it.
     pub fn address(&self) -> Address {
-        let address = Address::local(self.port);
+        let address = Address::at(SocketAddrV4::new(self.options.host(), self.port));
         match &self.options.password {
             Some(password) => address.with_password(password),
             None => address,
@@ -201,8 +223,8 @@ impl Server {
                 .await
                 .map_err(LabError::io("set masterauth"))?;
         }
-        let port = source.port.to_string();
-        wire.call(&["REPLICAOF", "127.0.0.1", &port])
+        let (host, port) = (source.options.host().to_string(), source.port.to_string());
+        wire.call(&["REPLICAOF", &host, &port])
             .await
             .map_err(LabError::io("send REPLICAOF"))?;
         let since = Instant::now();
@@ -387,7 +409,7 @@ fn write_config(
         lines.push((name.to_owned(), value.to_owned()));
     };
     set("port", &port.to_string());
-    set("bind", "127.0.0.1");
+    set("bind", &options.host().to_string());
     set("dir", &home.to_string_lossy());
     set("save", "\"\"");
     set("appendonly", "no");

@@ -28,6 +28,14 @@ impl Address {
         }
     }
 
+    /// An address and a port.
+    pub fn at(place: std::net::SocketAddrV4) -> Address {
+        Address {
+            place: Place::Tcp(place.to_string()),
+            password: None,
+        }
+    }
+
     /// A unix socket.
     pub fn unix(path: impl Into<PathBuf>) -> Address {
         Address {

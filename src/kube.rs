@@ -1,0 +1,49 @@
+//! Who takes snapshots of volumes, where the config has `kubernetes:`: this process, by recipes.
+//!
+//! No API server is asked at the start: one that is away then holds up upgrades, not clients.
+
+use std::sync::Arc;
+
+use understudy_config::Config;
+use understudy_control::snapshot::SnapshotProvider;
+
+/// The providers beside `local`; none where the config names no cluster, or sidecars take the snapshots.
+#[cfg(feature = "kube")]
+pub(crate) async fn providers(
+    config: &Arc<Config>,
+) -> anyhow::Result<Vec<Arc<dyn SnapshotProvider>>> {
+    use anyhow::Context;
+    use understudy_config::SnapshotsBy;
+    use understudy_control::snapshot::Logins;
+    use understudy_kube::cluster::live::LiveCluster;
+    use understudy_kube::{KubeSnapshots, Settings, book_of};
+
+    let Some(section) = &config.kubernetes else {
+        return Ok(Vec::new());
+    };
+    if config.control.snapshots == SnapshotsBy::Agents {
+        return Ok(Vec::new());
+    }
+    let book = book_of(section).context("read the recipes")?;
+    let cluster = LiveCluster::connect(section.kubeconfig.as_deref())
+        .await
+        .context("kubernetes")?;
+    let settings = Settings::of(section, &book, cluster.namespace())?;
+    let notes = config.data_dir.join("snapshots");
+    let logins = Logins::new(config.clone());
+    let provider = KubeSnapshots::new(Arc::new(cluster), book, settings, logins, notes);
+    Ok(vec![Arc::new(provider)])
+}
+
+/// A build without `kube` has none, and says so where one is wanted.
+#[cfg(not(feature = "kube"))]
+#[expect(clippy::unused_async, reason = "the other build's has to wait")]
+pub(crate) async fn providers(
+    config: &Arc<Config>,
+) -> anyhow::Result<Vec<Arc<dyn SnapshotProvider>>> {
+    anyhow::ensure!(
+        config.kubernetes.is_none(),
+        "the config has `kubernetes`, and this build was made without the feature `kube`"
+    );
+    Ok(Vec::new())
+}
