@@ -39,7 +39,7 @@ pub(crate) enum Command {
     Verify(Pair),
     /// Not built yet: copying between servers that forbid replication.
     Copy(Pair),
-    /// Not built yet: the Kubernetes sidecar.
+    /// The proxy of one Pod in Kubernetes, which also takes snapshots for all of its pool.
     Sidecar(ConfigFile),
 }
 

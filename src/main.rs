@@ -10,6 +10,8 @@ mod kube;
 mod logging;
 mod recover;
 mod serve;
+#[cfg(feature = "kube")]
+mod sidecar;
 mod snapshots;
 mod status;
 mod verify;
@@ -48,10 +50,15 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             "copy",
             "use a server pair that may replicate (see UPGRADE PLAN)",
         )),
-        Command::Sidecar(_) => Ok(not_built(
-            "sidecar",
-            "run `understudy serve` beside the application",
-        )),
+        #[cfg(feature = "kube")]
+        Command::Sidecar(args) => sidecar::run(&args).await,
+        #[cfg(not(feature = "kube"))]
+        Command::Sidecar(_) => {
+            eprintln!(
+                "understudy: 'sidecar' is not in this build, which was made without the feature `kube`; use `understudy proxy`"
+            );
+            Ok(ExitCode::from(2))
+        }
     }
 }
 

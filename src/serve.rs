@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use understudy_config::Config;
 use understudy_control::Control;
 use understudy_net::{Acceptor, AdminLimits, AdminServer, AdminTable, Listener, http};
@@ -25,7 +25,7 @@ use crate::{kube, logging};
 /// handled as every full disk is.
 const SIGXFSZ: i32 = 25;
 /// How long clients are given to finish when the process is told to end.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
+pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// Proxy and control in one process. Control reaches the proxy over an in-memory pipe, by the same commands as over a port.
 pub(crate) async fn both(args: Serve) -> anyhow::Result<ExitCode> {
@@ -88,7 +88,7 @@ pub(crate) async fn control(args: &ConfigFile) -> anyhow::Result<ExitCode> {
 }
 
 /// What every long-running process does first.
-fn begin() -> anyhow::Result<()> {
+pub(crate) fn begin() -> anyhow::Result<()> {
     logging::start();
     // The handler stays installed when its receiver is dropped.
     drop(signal(SignalKind::from_raw(SIGXFSZ)).context("handle SIGXFSZ")?);
@@ -114,7 +114,7 @@ async fn serve_pages(config: &Config, control: &Control) -> anyhow::Result<JoinS
     Ok(serving)
 }
 
-fn load(path: &Path) -> anyhow::Result<Config> {
+pub(crate) fn load(path: &Path) -> anyhow::Result<Config> {
     let config = Config::load(path).map_err(|error| anyhow::anyhow!("{error}"))?;
     for warning in &config.warnings {
         tracing::warn!("{}: {warning}", path.display());
@@ -137,36 +137,77 @@ async fn run_until_told(
     table: AdminTable,
     proxy: Option<&Proxy>,
 ) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    let mut listener = Listener::bind(&config.admin.listen)
-        .await
-        .with_context(|| format!("listen for admin commands on {}", config.admin.listen))?;
-    if let Some(files) = &config.admin.tls {
-        let acceptor = Acceptor::from_files(files).context("read admin.tls")?;
-        listener = listener.with_tls(acceptor);
-    }
-    let (stop, mut stopped) = watch::channel(false);
-    let server = admin_server(config, table);
-    let serving = tokio::spawn(server.serve(listener, async move {
-        stopped.wait_for(|stop| *stop).await.ok();
-    }));
-    tracing::info!(admin = %config.admin.listen, "ready");
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hang_up.recv() => reload(proxy).await,
-        }
+    let mut admin = AdminPort::open(config, table).await?;
+    while let Told::Reload = admin.told().await {
+        reload(proxy).await;
     }
     tracing::info!("stopping");
-    stop.send(true).ok();
-    serving.await.ok();
+    admin.close().await;
     Ok(())
 }
 
-async fn reload(proxy: Option<&Proxy>) {
+/// What a signal asks for.
+pub(crate) enum Told {
+    Reload,
+    End,
+}
+
+/// The admin endpoint while it serves, and the signals of this process.
+pub(crate) struct AdminPort {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+}
+
+impl AdminPort {
+    /// Listens, and from then on takes signals.
+    pub(crate) async fn open(config: &Config, table: AdminTable) -> anyhow::Result<AdminPort> {
+        let (terminate, interrupt, hang_up) = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::hangup())?,
+        );
+        let mut listener = Listener::bind(&config.admin.listen)
+            .await
+            .with_context(|| format!("listen for admin commands on {}", config.admin.listen))?;
+        if let Some(files) = &config.admin.tls {
+            let acceptor = Acceptor::from_files(files).context("read admin.tls")?;
+            listener = listener.with_tls(acceptor);
+        }
+        let (stop, mut stopped) = watch::channel(false);
+        let server = admin_server(config, table);
+        let serving = tokio::spawn(server.serve(listener, async move {
+            stopped.wait_for(|stop| *stop).await.ok();
+        }));
+        tracing::info!(admin = %config.admin.listen, "ready");
+        Ok(AdminPort {
+            terminate,
+            interrupt,
+            hang_up,
+            stop,
+            serving,
+        })
+    }
+
+    /// The next signal. Cancel safe.
+    pub(crate) async fn told(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.hang_up.recv() => Told::Reload,
+        }
+    }
+
+    /// Answers nobody any more.
+    pub(crate) async fn close(self) {
+        self.stop.send(true).ok();
+        self.serving.await.ok();
+    }
+}
+
+pub(crate) async fn reload(proxy: Option<&Proxy>) {
     let Some(proxy) = proxy else {
         tracing::warn!("control has nothing to reload; restart it to read a changed config");
         return;

@@ -18,6 +18,8 @@ mod partition;
 mod probe;
 mod proxies;
 mod report;
+#[cfg(feature = "kube")]
+mod sidecar;
 mod soak;
 mod stage;
 mod stall;

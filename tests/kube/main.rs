@@ -11,5 +11,6 @@
 
 mod refused;
 mod restart;
+mod sidecars;
 mod stage;
 mod whole;
