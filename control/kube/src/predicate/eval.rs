@@ -156,7 +156,12 @@ fn same(left: &Value, right: &Value) -> bool {
 fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.parse().ok(),
+        Value::String(text) => text.parse().ok().or_else(|| {
+            // A time counts as its milliseconds since 1970.
+            let time = text.parse::<k8s_openapi::jiff::Timestamp>().ok()?;
+            #[expect(clippy::cast_precision_loss, reason = "2^53 ms are 285,000 years")]
+            Some(time.as_millisecond() as f64)
+        }),
         _ => None,
     }
 }
