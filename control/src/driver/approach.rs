@@ -25,7 +25,9 @@ const LINK_DOWN_MAX: Duration = Duration::from_secs(60);
 const NAMED_MAX: usize = 10;
 
 /// Rounds in which expiries that drifted on the way are made absolute. Clients go on setting some; so many rounds end it.
-const REPAIR_ROUNDS_MAX: u32 = 10;
+const REPAIR_ROUNDS_MAX: u32 = 20;
+/// Wait before the second round; it grows by as much each time, so that a stream that lags for seconds is outlasted.
+const REPAIR_PAUSE: Duration = Duration::from_millis(20);
 
 /// Most keys that may be left for the hold; more are compared again.
 pub(super) const UNSETTLED_MAX: usize = 1_000;
@@ -194,7 +196,7 @@ impl Driver {
         let target = self.world.servers.login(&self.record.target)?;
         let said = |error: verify::VerifyError| Failure::Failed(crate::world::one_line(&error));
         let mut repaired = 0;
-        for _ in 0..REPAIR_ROUNDS_MAX {
+        for round in 0..REPAIR_ROUNDS_MAX {
             let (drifted, others) = std::mem::take(&mut outcome.differences)
                 .into_iter()
                 .partition(|found| found.kind == Kind::Ttl);
@@ -203,6 +205,8 @@ impl Driver {
             if drifted.is_empty() {
                 break;
             }
+            self.unless_stopped(tokio::time::sleep(REPAIR_PAUSE * round))
+                .await?;
             let options = CompareOptions::default();
             repaired += verify::repair_ttls(&source, &drifted, options.timeout)
                 .await
