@@ -34,8 +34,11 @@ volume, of restore, and of the Lease by which sidecars agree.
   (dict "scope" "namespace" "apiGroups" (list "discovery.k8s.io") "resources" (list "endpointslices") "verbs" (list "get" "list" "watch"))
   (dict "scope" "namespace" "apiGroups" (list "") "resources" (list "events") "verbs" (list "list" "watch"))
   (dict "scope" "cluster" "apiGroups" (list "") "resources" (list "persistentvolumes") "verbs" (list "get")) -}}
+{{- /* Records and the Lease are in kubernetes.namespace: the sidecars of a pool meet there, wherever their Pods are. */ -}}
+{{- $ours := include "understudy.snapshot-namespaces" . | fromJsonArray | first -}}
+{{- $wanted = append $wanted (dict "scope" "namespace" "namespace" $ours "apiGroups" (list "") "resources" (list "configmaps") "verbs" (list "get" "list" "create" "patch" "delete")) -}}
 {{- if eq $snapshots.by "agents" -}}
-{{- $wanted = append $wanted (dict "scope" "namespace" "namespace" .Release.Namespace "apiGroups" (list "coordination.k8s.io") "resources" (list "leases") "verbs" (list "get" "list" "watch" "create" "update" "patch")) -}}
+{{- $wanted = append $wanted (dict "scope" "namespace" "namespace" $ours "apiGroups" (list "coordination.k8s.io") "resources" (list "leases") "verbs" (list "get" "list" "watch" "create" "update" "patch")) -}}
 {{- end -}}
 {{- if $snapshots.restore -}}
 {{- $wanted = append $wanted (dict "scope" "namespace" "apiGroups" (list "") "resources" (list "persistentvolumeclaims") "verbs" (list "create" "delete")) -}}

@@ -151,6 +151,9 @@ fn a_recipe_brings_its_rights_and_no_others() {
         written,
         [
             "* snapshot.storage.k8s.io/volumesnapshotcontents patch",
+            "redis /configmaps create",
+            "redis /configmaps delete",
+            "redis /configmaps patch",
             "redis snapshot.storage.k8s.io/volumesnapshots create",
             "redis snapshot.storage.k8s.io/volumesnapshots delete",
             "redis snapshot.storage.k8s.io/volumesnapshots patch",
