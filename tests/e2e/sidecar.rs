@@ -123,7 +123,7 @@ impl House {
     }
 
     /// As the chart writes it.
-    fn config(&self, ports: [u16; 3], name: &str, server: &str, control: Json) -> Json {
+    fn config(&self, ports: [u16; 3], name: &str, server: &str, control: &Json) -> Json {
         let [clients, admin, http] = ports;
         let user = json!({"name": "operator", "password_file": self.file("token")});
         let mut config = json!({
@@ -166,7 +166,7 @@ impl House {
         self.running.len() - 1
     }
 
-    fn start(&mut self, subcommand: &str, name: &str, server: &str, control: Json) -> usize {
+    fn start(&mut self, subcommand: &str, name: &str, server: &str, control: &Json) -> usize {
         let ports = [(); 3].map(|()| free_port().unwrap());
         let config = self.config(ports, name, server, control);
         let file = self.file(&format!("{name}.yaml"));
@@ -212,11 +212,11 @@ async fn proxies_register_by_tls_and_token_are_upgraded_and_one_ends_behind_its_
     let target = Server::start(Version::Redis8_2_3, ServerOptions::new()).await;
     let (source, target) = (source.unwrap(), target.unwrap());
     let mut house = House::new();
-    let control = house.start("control", "control", &source.url(), json!({}));
+    let control = house.start("control", "control", &source.url(), &json!({}));
     let port = house.running[control].admin;
     let address = json!({"address": format!("rediss://127.0.0.1:{port}")});
-    let proxy = house.start("proxy", "proxy", &source.url(), address.clone());
-    let sidecar = house.start("sidecar", "sidecar", &source.url(), address);
+    let proxy = house.start("proxy", "proxy", &source.url(), &address);
+    let sidecar = house.start("sidecar", "sidecar", &source.url(), &address);
     until("two registrations", async || {
         let lines = house.registered(control).await;
         let whole = |line: &String| {
@@ -271,7 +271,7 @@ async fn a_mounted_config_is_followed_and_a_wrong_one_changes_nothing() {
     let server = server.unwrap();
     let mut house = House::new();
     let ports = [(); 3].map(|()| free_port().unwrap());
-    let config = house.config(ports, "data", &server.url(), json!({}));
+    let config = house.config(ports, "data", &server.url(), &json!({}));
     // As the kubelet mounts it: understudy.yaml -> ..data/understudy.yaml, and ..data is swapped.
     let mount = house.file("mount");
     let publish = |version: &str, text: &str| {
