@@ -37,7 +37,6 @@ pub(crate) async fn providers(
 
 /// A build without `kube` has none, and says so where one is wanted.
 #[cfg(not(feature = "kube"))]
-#[expect(clippy::unused_async, reason = "the other build's has to wait")]
 pub(crate) async fn providers(
     config: &Arc<Config>,
 ) -> anyhow::Result<Vec<Arc<dyn SnapshotProvider>>> {

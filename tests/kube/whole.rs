@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use understudy_lab::{Cluster, POOL, Server, ServerOptions, Version};
+use serde_json::Value;
+use understudy_lab::{AuditOptions, Cluster, POOL, Server, ServerOptions, Version};
 
 use crate::stage::{LIMIT, Stage, assert_clean, on_cluster, served, step, stopped};
 
@@ -82,11 +83,7 @@ async fn whole(cluster: Arc<Cluster>, kubeconfig: PathBuf) {
         report.acknowledged_writes
     ));
 
-    let id = record["id"].as_str().unwrap();
-    stage.snapshots(&["restore", id, "object:restored"]);
-    let directory = cluster.directory_of("restored").await.unwrap();
-    let options = ServerOptions::new().directory(&directory);
-    let restored = Server::start(Version::Redis6_2_14, options).await.unwrap();
+    let restored = brought_back(&stage, &record, "restored").await;
     let report = assert_clean(&first, &[&restored, &targets[1]]).await;
     let keys = restored.call(&["DBSIZE"]).await.unwrap().as_integer();
     assert_eq!(keys, record["keys"].as_i64(), "{record}");
@@ -95,6 +92,22 @@ async fn whole(cluster: Arc<Cluster>, kubeconfig: PathBuf) {
         keys.unwrap(),
         report.keys_checked
     ));
+
+    // The comparison can tell: a snapshot from the middle of the load lacks what came after it.
+    let earlier = stage.records_of(&sources[0]).remove(0);
+    let earlier = brought_back(&stage, &earlier, "earlier").await;
+    let servers = [earlier.address(), targets[1].address()];
+    let report = first.audit(&servers, &AuditOptions::default()).await;
+    assert!(report.unwrap().lost > 0);
+}
+
+/// A server on what `understudy snapshots restore` brought back to a new claim.
+async fn brought_back(stage: &Stage, record: &Value, claim: &str) -> Server {
+    let id = record["id"].as_str().unwrap();
+    stage.snapshots(&["restore", id, &format!("object:{claim}")]);
+    let directory = stage.cluster.directory_of(claim).await.unwrap();
+    let options = ServerOptions::new().directory(&directory);
+    Server::start(Version::Redis6_2_14, options).await.unwrap()
 }
 
 async fn offset_of(server: &Server) -> u64 {

@@ -36,7 +36,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How often our node says that it lives; it is taken for dead after 40 s.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// How long the cluster's own controllers may take for anything.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// What objects of the whole cluster carry.
 const LABEL: &str = "understudy-lab";
 
@@ -211,8 +211,18 @@ impl Cluster {
     pub async fn end(&self) -> Result<(), LabError> {
         let name = &self.place.name;
         let label = format!("{LABEL}={name}");
+        // One after the other: a namespace that is deleted whole is looked at again ever more seldom. We are still the kubelet.
+        for kind in [Kind::STATEFUL_SET, Kind::POD, Kind::SNAPSHOT, Kind::CLAIM] {
+            self.until("what is in the namespace to be gone", async || {
+                let there = self.objects.list(kind, "").await?;
+                for object in &there {
+                    self.objects.delete(kind, api::name(object)).await?;
+                }
+                Ok(there.is_empty().then_some(()))
+            })
+            .await?;
+        }
         self.objects.delete(Kind::NAMESPACE, name).await?;
-        // Pods, claims and volumes go one after the other: we are still the kubelet.
         self.until("the namespace to be gone", async || {
             let there = self.objects.get(Kind::NAMESPACE, name).await?;
             Ok(there.is_none().then_some(()))
