@@ -5,11 +5,19 @@ use std::process::ExitCode;
 use understudy_config::Config;
 
 use crate::cli::ConfigFile;
+use crate::kube;
 
 /// Exit 0 when the file is right, 1 when it has problems.
 pub(crate) fn run(args: &ConfigFile) -> ExitCode {
     match Config::load(&args.config) {
         Ok(config) => {
+            let recipes = match kube::check(&config) {
+                Ok(recipes) => recipes,
+                Err(error) => {
+                    eprintln!("{}: {error:#}", args.config.display());
+                    return ExitCode::FAILURE;
+                }
+            };
             println!("{}: ok", args.config.display());
             for pool in &config.pools {
                 println!(
@@ -18,6 +26,9 @@ pub(crate) fn run(args: &ConfigFile) -> ExitCode {
                     pool.listen,
                     pool.shards.len()
                 );
+            }
+            if let Some(recipes) = recipes {
+                println!("  {recipes} snapshot recipes");
             }
             for warning in &config.warnings {
                 println!("  warning: {warning}");

@@ -46,3 +46,26 @@ pub(crate) async fn providers(
     );
     Ok(Vec::new())
 }
+
+/// Reads the recipes and what the config tells them, as the start does; every problem at once. Answers how many there are.
+#[cfg(feature = "kube")]
+pub(crate) fn check(config: &Config) -> anyhow::Result<Option<usize>> {
+    use understudy_kube::{Settings, book_of};
+
+    let Some(section) = &config.kubernetes else {
+        return Ok(None);
+    };
+    let book = book_of(section)?;
+    Settings::of(section, &book, "")?;
+    Ok(Some(book.names().len()))
+}
+
+/// A build without `kube` reads no recipes, and refuses a config that wants some.
+#[cfg(not(feature = "kube"))]
+pub(crate) fn check(config: &Config) -> anyhow::Result<Option<usize>> {
+    anyhow::ensure!(
+        config.kubernetes.is_none(),
+        "the config has `kubernetes`, and this build was made without the feature `kube`"
+    );
+    Ok(None)
+}

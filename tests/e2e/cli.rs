@@ -1,5 +1,6 @@
 //! What the command line says to good and bad input.
 
+use std::fs;
 use std::process::{Command, Output};
 
 use crate::stage::binary;
@@ -41,6 +42,28 @@ fn check_names_every_problem_at_once() {
     assert_eq!(output.status.code(), Some(1));
     let errors = errors(&output);
     for expected in ["workerz", "listen", "primary"] {
+        assert!(errors.contains(expected), "{expected} is not in: {errors}");
+    }
+}
+
+#[test]
+fn check_reads_the_recipes_and_names_every_problem_of_one() {
+    let recipes = tempfile::tempdir().unwrap();
+    let pool = "pools:\n  - name: a\n    listen: 127.0.0.1:7379\n    shards:\n      - { name: s1, primary: \"redis://127.0.0.1:1\" }\n";
+    let config = format!(
+        "{pool}kubernetes:\n  recipes_dir: {}\n",
+        recipes.path().display()
+    );
+    let own = "recipe: csi\nextends: csi\ndeadlines: { ready: 2h, total: 3h }\n";
+    fs::write(recipes.path().join("own.yaml"), own).unwrap();
+    let output = check(&config);
+    assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+    let wrong = "recipe: csi\nextends: csi\nscope: everything\ndeadlines: { ready: soon }\n";
+    fs::write(recipes.path().join("own.yaml"), wrong).unwrap();
+    let output = check(&config);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = errors(&output);
+    for expected in ["own.yaml", "scope", "deadlines.ready"] {
         assert!(errors.contains(expected), "{expected} is not in: {errors}");
     }
 }
