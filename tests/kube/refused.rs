@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use understudy_lab::{Cluster, Fate, POOL};
 
-use crate::stage::{LIMIT, Stage, assert_clean, on_cluster, served, step, stopped};
+use crate::stage::{By, LIMIT, Stage, assert_clean, on_cluster, served, step, stopped};
 
 /// As the snapshot controller says it; the recipe knows that it stays so.
 const REFUSED: &str = "Failed to create snapshot content with error cannot find CSI PersistentVolumeSource for volume pvc-1";
@@ -16,7 +16,7 @@ async fn a_snapshot_that_fails_or_flips_back_lets_nothing_cut_over_and_clients_s
 }
 
 async fn refused(cluster: Arc<Cluster>, kubeconfig: PathBuf) {
-    let stage = Stage::start(&cluster, &kubeconfig, 1, None).await;
+    let stage = Stage::start(&cluster, &kubeconfig, 1, By::Control, None).await;
     let load = stage.load("refused:").await;
     cluster.snapshots(Fate::Fails(REFUSED.to_owned()));
     let start = ["SNAPSHOT", "csi", "CUTOVER", "manual"];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use understudy_lab::{Cluster, Fate};
 
-use crate::stage::{LIMIT, Stage, assert_clean, on_cluster, served, step, stopped};
+use crate::stage::{By, LIMIT, Stage, assert_clean, on_cluster, served, step, stopped};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn control_killed_in_the_middle_of_a_snapshot_takes_no_second_one() {
@@ -13,7 +13,7 @@ async fn control_killed_in_the_middle_of_a_snapshot_takes_no_second_one() {
         "middle",
         async |cluster: Arc<Cluster>, kubeconfig: PathBuf| {
             cluster.snapshots(Fate::Slow);
-            let mut stage = Stage::start(&cluster, &kubeconfig, 1, None).await;
+            let mut stage = Stage::start(&cluster, &kubeconfig, 1, By::Control, None).await;
             let load = stage.load("middle:").await;
             stage
                 .scene
@@ -38,7 +38,8 @@ async fn control_killed_on_either_side_of_a_snapshot_takes_no_second_one() {
         on_cluster(
             moment,
             async move |cluster: Arc<Cluster>, kubeconfig: PathBuf| {
-                let mut stage = Stage::start(&cluster, &kubeconfig, 1, Some(&failpoint)).await;
+                let mut stage =
+                    Stage::start(&cluster, &kubeconfig, 1, By::Control, Some(&failpoint)).await;
                 let load = stage.load("killed:").await;
                 // It may die before it answers.
                 stage.scene.start_upgrade(&["SNAPSHOT", "csi"]).await.ok();

@@ -63,6 +63,15 @@ where
     step("the namespace and what belonged to it are removed");
 }
 
+/// Who takes the snapshots.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// Control itself; the proxies know nothing of the cluster.
+    Control,
+    /// The proxies, which are sidecars: whichever holds the Lease.
+    Sidecars,
+}
+
 /// A pool on the Pods of two StatefulSets, behind two proxies, under load.
 pub(crate) struct Stage {
     pub(crate) cluster: Arc<Cluster>,
@@ -75,6 +84,7 @@ impl Stage {
         cluster: &Arc<Cluster>,
         kubeconfig: &Path,
         shards: usize,
+        by: By,
         failpoint: Option<&str>,
     ) -> Stage {
         let (from, to) = (Version::Redis6_2_14, Version::Redis8_2_3);
@@ -89,16 +99,20 @@ impl Stage {
         let mut options = SceneOptions::new(env!("CARGO_BIN_EXE_understudy"), from, to);
         options.shards = shards;
         options.workers = 2;
+        options.sidecars = by == By::Sidecars;
         options.cast = Cast::Separate { proxies: 2 };
         options.extra_config = format!(
-            "kubernetes: {{ namespace: {}, kubeconfig: \"{}\" }}\n",
+            "kubernetes: {{ namespace: {}, kubeconfig: \"{}\", lease: {{ duration: 3s }} }}\n",
             cluster.namespace(),
             kubeconfig.display()
         );
         let failpoint = failpoint.map(|it| ("UNDERSTUDY_FAILPOINT".to_owned(), it.to_owned()));
         options.environment.extend(failpoint);
         let scene = Scene::start_on(&options, old, new).await.unwrap();
-        step("control and two proxies serve the pool");
+        step(match by {
+            By::Control => "control and two proxies serve the pool",
+            By::Sidecars => "control and two sidecars serve the pool; one of them holds the Lease",
+        });
         Stage {
             cluster: Arc::clone(cluster),
             scene,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use understudy_lab::{AuditOptions, Cluster, POOL, Server, ServerOptions, Version};
 
-use crate::stage::{LIMIT, Stage, assert_clean, on_cluster, served, step, stopped};
+use crate::stage::{By, LIMIT, Stage, assert_clean, on_cluster, served, step, stopped};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_shards_go_up_behind_csi_snapshots_one_goes_back_and_a_snapshot_holds_what_the_ledger_says()
@@ -15,10 +15,10 @@ async fn two_shards_go_up_behind_csi_snapshots_one_goes_back_and_a_snapshot_hold
 }
 
 async fn whole(cluster: Arc<Cluster>, kubeconfig: PathBuf) {
-    let stage = Stage::start(&cluster, &kubeconfig, 2, None).await;
+    let stage = Stage::start(&cluster, &kubeconfig, 2, By::Sidecars, None).await;
     let (sources, targets) = (&stage.scene.sources, &stage.scene.targets);
     let load = stage.load("first:").await;
-    step("clients write and read through both proxies; every acknowledged write is in the ledger");
+    step("clients write and read through both sidecars; every acknowledged write is in the ledger");
 
     stage
         .scene

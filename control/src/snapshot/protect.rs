@@ -61,7 +61,10 @@ impl Protection {
                 note,
             });
         }
-        write_atomically(&note, b"yes\n").map_err(|cause| SnapshotError::Write {
+        // A sidecar has no snapshots of its own, so nobody has made the directory yet.
+        let made = std::fs::create_dir_all(directory);
+        let written = made.and_then(|()| write_atomically(&note, b"yes\n"));
+        written.map_err(|cause| SnapshotError::Write {
             path: note.clone(),
             cause,
         })?;

@@ -62,6 +62,8 @@ pub struct SceneOptions {
     pub workers: usize,
     /// Processes.
     pub cast: Cast,
+    /// Whether the proxies are sidecars that take the snapshots; with `Separate` only.
+    pub sidecars: bool,
     /// Whether a relay stands before every server, and between control and every proxy, to cut processes off from them.
     pub relays: bool,
     /// Options of every source and target.
@@ -82,6 +84,7 @@ impl SceneOptions {
             shards: 2,
             workers: 3,
             cast: Cast::Embedded,
+            sidecars: false,
             relays: false,
             server: ServerOptions::new(),
             extra_config: String::new(),
@@ -161,7 +164,8 @@ impl Scene {
             Cast::Separate { proxies } => {
                 let mut admins = Vec::new();
                 for number in 0..proxies {
-                    let process = scene.launch(options, "proxy", number, &[]).await?;
+                    let kind = if options.sidecars { "sidecar" } else { "proxy" };
+                    let process = scene.launch(options, kind, number, &[]).await?;
                     let mut admin = process.admin().to_owned();
                     if options.relays {
                         let relay = Relay::start(&admin, RelayMode::Bytes).await?;
@@ -343,12 +347,14 @@ impl Scene {
             },
             Cast::Embedded | Cast::Separate { .. } if proxies.is_empty() => String::new(),
             Cast::Embedded | Cast::Separate { .. } => {
-                format!("control: {{ proxies: [{}] }}\n", proxies.join(", "))
+                let by = if options.sidecars { "agents" } else { "here" };
+                let proxies = proxies.join(", ");
+                format!("control: {{ snapshots: {by}, proxies: [{proxies}] }}\n")
             }
         };
         let text = self.config(options, &home.join(&name), &ports, &control);
         std::fs::write(&config, text).map_err(LabError::io("write a config"))?;
-        let environment = if subcommand == "proxy" {
+        let environment = if matches!(subcommand, "proxy" | "sidecar") {
             Vec::new()
         } else {
             options.environment.clone()
