@@ -7,7 +7,7 @@
 #   make lint     as CI reads the code               make docs    the API's own pages
 #   make fmt      formats                            make tools   servers of five versions into .tools/
 
-.PHONY: test demo demo-kube bench cost lint docs fmt tools
+.PHONY: test demo demo-kube bench cost lint docs docs-backups fmt tools
 
 # cargo-nextest runs the tests when it is there: it reads .config/nextest.toml. Without it cargo does, and the few threads
 # keep tests that start servers from measuring each other.
@@ -39,6 +39,10 @@ cost: tools
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Writes docs/backups from the recipes and what the player makes of them.
+docs-backups:
+	UNDERSTUDY_WRITE=1 cargo test --quiet --locked -p understudy-kube --test player -- docs::
 
 docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked

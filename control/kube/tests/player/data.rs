@@ -72,6 +72,9 @@ pub(crate) struct Part {
     /// Scenarios that the system cannot show, and why.
     #[serde(default)]
     pub(crate) cannot: BTreeMap<String, String>,
+    /// Whether the definitions at hand say which fields there are.
+    #[serde(default = "yes")]
+    pub(crate) schema: bool,
     /// Why there are no definitions of its kinds to try it on.
     #[serde(default)]
     pub(crate) recorded: Option<String>,

@@ -244,7 +244,15 @@ impl Scene {
             Place::Memory(memory) => memory.all(&kind),
             Place::Live(live) => live.all(&kind, &self.request.namespace).await,
         };
-        let object = all.into_iter().find(|it| name_of(it) == name).unwrap();
+        let mut named = all.into_iter().filter(|it| name_of(it) == name);
+        let here = |it: &Value| it["metadata"]["namespace"] == *self.request.namespace;
+        let first = named.next().unwrap();
+        // On a shared server another scene may have one of the same name.
+        let object = if here(&first) {
+            first
+        } else {
+            named.find(here).unwrap_or(first)
+        };
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
         let mut vars = self.vars();
         vars.insert("object".to_owned(), object.clone());
