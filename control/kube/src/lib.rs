@@ -13,6 +13,7 @@ pub mod predicate;
 pub mod recipe;
 pub mod records;
 
+mod latch;
 mod provider;
 mod redis;
 mod settings;

@@ -14,6 +14,7 @@ use understudy_control::snapshot::{
 
 use crate::cluster::{CallError, CallKind, Cluster};
 use crate::engine::{Context, Engine, Facts, Refusals, Request, Said, Server, ServerError};
+use crate::latch::latched;
 use crate::locate::{LocateError, locate};
 use crate::recipe::{Book, Recipe, Right};
 use crate::records::Records;
@@ -276,7 +277,7 @@ impl KubeSnapshots {
             },
             progress,
         };
-        let handle = engine.take().await?;
+        let handle = latched(self.records(), wish, engine.take()).await?;
         self.records()
             .keep(&handle)
             .await

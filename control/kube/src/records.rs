@@ -2,6 +2,8 @@
 //!
 //! The journal of control holds the same handle. This one is for whoever has no journal: `snapshots list`, a sidecar that
 //! has just begun to lead, a restore after everything else is gone.
+//!
+//! A run that failed for good has a record too (`latch.rs`), until the shard's next run.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +15,7 @@ use crate::engine::{LABEL_POOL, LABEL_RUN, LABEL_SHARD, label, object_name};
 use crate::recipe::{Purpose, Right};
 
 /// The label of every record.
-const LABEL_RECORD: &str = "understudy.io/record";
+pub(crate) const LABEL_RECORD: &str = "understudy.io/record";
 
 /// The records of one namespace.
 #[derive(Clone, Copy)]
@@ -24,7 +26,7 @@ pub struct Records<'r> {
     pub namespace: &'r str,
 }
 
-fn api() -> Api {
+pub(crate) fn api() -> Api {
     Api {
         group: String::new(),
         version: "v1".to_owned(),
