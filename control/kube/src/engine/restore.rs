@@ -47,6 +47,15 @@ impl Engine<'_> {
         self.needs(restore, namespace, name, &mut refusals)
             .await
             .map_err(failed)?;
+        // Some systems keep the size with the snapshot, as `size` in the handle.
+        let unsized_claim = vars["target"]["size"].is_null() && !handle.handle.contains_key("size");
+        if restore.needs.contains(&Need::SameSize) && unsized_claim {
+            let text =
+                format!("{place}: nobody says how large it is, and the claim must be as large");
+            let remedy =
+                "make the claim by hand, with the size that the system shows for the snapshot";
+            refusals.add("snapshot-restore", text, remedy);
+        }
         if let Some(refused) = refusals.into_error() {
             return Err(refused);
         }
@@ -90,6 +99,10 @@ impl Engine<'_> {
                     )));
                 }
             }
+        }
+        if restore.needs.contains(&Need::SameNode) {
+            let text = "its driver keeps data on one node: the server that reads it must run where the old one's volume is";
+            made.push(("node".to_owned(), text.to_owned()));
         }
         if !restore.by_hand.is_empty() {
             made.push(("next".to_owned(), restore.by_hand.clone()));
@@ -158,7 +171,7 @@ impl Engine<'_> {
                         refusals.add("snapshot-restore", text, "scale them to 0 first");
                     }
                 }
-                // A size is taken from the snapshot, and a node is chosen by the volume's own topology.
+                // A size is taken from the snapshot, and a node is chosen by the volume's own topology: told with the answer.
                 Need::SameNode | Need::SameSize => {}
             }
         }
