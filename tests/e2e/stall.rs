@@ -117,6 +117,16 @@ async fn a_standing_replica_is_named_and_may_be_accepted() {
         .await
         .unwrap();
     replica.follow(&scene.sources[0]).await.unwrap();
+    // The source counts it only once it has heard from it: a demand before that would refuse clients.
+    let counted = tokio::time::Instant::now() + Duration::from_secs(10);
+    let heard = || async {
+        let info = scene.sources[0].call(&["INFO", "replication"]).await;
+        info.unwrap().to_string().contains("state=online")
+    };
+    while !heard().await {
+        assert!(tokio::time::Instant::now() < counted);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let demand = ["CONFIG", "SET", "min-replicas-to-write", "1"];
     scene.sources[0].call(&demand).await.unwrap();
     let refused = scene.start_upgrade(&[]).await.unwrap_err().to_string();
