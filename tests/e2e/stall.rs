@@ -121,7 +121,8 @@ async fn a_standing_replica_is_named_and_may_be_accepted() {
     let counted = tokio::time::Instant::now() + Duration::from_secs(10);
     let heard = || async {
         let info = scene.sources[0].call(&["INFO", "replication"]).await;
-        info.unwrap().to_string().contains("state=online")
+        let info = info.unwrap().into_bytes().unwrap();
+        String::from_utf8_lossy(&info).contains("state=online")
     };
     while !heard().await {
         assert!(tokio::time::Instant::now() < counted);
