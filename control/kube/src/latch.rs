@@ -12,6 +12,7 @@ use understudy_control::snapshot::{
 
 use crate::cluster::{CallError, CallKind, Place};
 use crate::engine::{LABEL_POOL, LABEL_RUN, LABEL_SHARD, label, object_name};
+use crate::provider::called;
 use crate::records::{LABEL_RECORD, Records, api};
 
 /// Takes a snapshot unless the same run has failed for good before; a failure for good is recorded before it is told.
@@ -23,7 +24,11 @@ pub(crate) async fn latched<F>(
 where
     F: Future<Output = Result<SnapshotHandle, ProviderError>>,
 {
-    if let Some(text) = records.failure(wish).await.map_err(unreadable)? {
+    if let Some(text) = records
+        .failure(wish)
+        .await
+        .map_err(|cause| called(&cause))?
+    {
         return Err(ProviderError::failed(format!(
             "run {} has failed before, and what became of it later does not count: {text}",
             wish.run
@@ -37,19 +42,6 @@ where
         tracing::warn!(run = %wish.run, "the failure could not be recorded: {unkept}");
     }
     taken
-}
-
-fn unreadable(cause: CallError) -> ProviderError {
-    let kind = match cause.kind {
-        CallKind::Denied => ProviderErrorKind::Denied,
-        CallKind::Busy | CallKind::Unreachable => ProviderErrorKind::Unreachable,
-        CallKind::NotFound | CallKind::Conflict | CallKind::Refused => {
-            ProviderErrorKind::Misconfigured
-        }
-    };
-    let text = cause.text;
-    let text = format!("the records of snapshots cannot be read: {text}; nothing was triggered");
-    ProviderError::new(kind, text)
 }
 
 impl Records<'_> {

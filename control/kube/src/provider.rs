@@ -294,7 +294,8 @@ fn problem(code: &str, text: &str, remedy: &str) -> PreflightProblem {
     }
 }
 
-fn called(cause: &CallError) -> ProviderError {
+/// What a failed call means to control.
+pub(crate) fn called(cause: &CallError) -> ProviderError {
     let kind = match cause.kind {
         CallKind::Denied => ProviderErrorKind::Denied,
         CallKind::Busy | CallKind::Unreachable => ProviderErrorKind::Unreachable,

@@ -8,6 +8,8 @@ mod keep;
 mod name;
 mod objects;
 mod preflight;
+#[cfg(any(test, feature = "testing"))]
+pub mod quiet;
 mod refuse;
 mod restore;
 pub mod run;

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use understudy_control::snapshot::{Level, ProviderError, SnapshotHandle};
 use understudy_kube::cluster::Cluster;
 use understudy_kube::cluster::memory::MemoryCluster;
-use understudy_kube::engine::{Context, Engine, Facts, LABEL_RUN, Request, Said, Server};
+use understudy_kube::engine::quiet::Quiet;
+use understudy_kube::engine::{Context, Engine, LABEL_RUN, Request};
 use understudy_kube::recipe::{Kind, Recipe, Step, Trigger, Vars, fill, fill_text, merge};
 
 use crate::data::{Part, State, Thing};
@@ -16,34 +17,6 @@ use crate::live::Live;
 
 /// The claim of every scene.
 pub(crate) const CLAIM: &str = "data-0";
-
-/// A server that remembers what it was asked.
-#[derive(Default)]
-pub(crate) struct Quiet(Mutex<Vec<String>>);
-
-impl Server for Quiet {
-    fn quiesce(&self, level: Level) -> Said<'_, Facts> {
-        self.0.lock().unwrap().push(format!("quiesce {level}"));
-        Box::pin(async {
-            Ok(Facts {
-                offset: Some(42),
-                keys: Some(7),
-                run_id: Some("abc".to_owned()),
-                version: Some("6.2.14".to_owned()),
-            })
-        })
-    }
-
-    fn hold(&self, _most: Duration) -> Said<'_, ()> {
-        self.0.lock().unwrap().push("hold".to_owned());
-        Box::pin(async { Ok(()) })
-    }
-
-    fn lift(&self) -> Said<'_, ()> {
-        self.0.lock().unwrap().push("lift".to_owned());
-        Box::pin(async { Ok(()) })
-    }
-}
 
 /// The API server.
 pub(crate) enum Place {
@@ -329,7 +302,7 @@ impl Scene {
 
     /// What the server was asked.
     pub(crate) fn asked(&self) -> Vec<String> {
-        self.server.0.lock().unwrap().clone()
+        self.server.asked()
     }
 
     /// The lines that were told.

@@ -8,36 +8,9 @@ use serde_json::{Map, Value, json};
 use understudy_control::snapshot::{Level, ProviderError, SnapshotHandle};
 
 use crate::cluster::memory::MemoryCluster;
-use crate::engine::{Context, Engine, Facts, Request, Said, Server, drive, run};
+use crate::engine::quiet::Quiet;
+use crate::engine::{Context, Engine, Request, drive, run};
 use crate::recipe::{BUILTIN, Kind, Recipe, merge, read};
-
-/// A server that remembers what it was asked.
-#[derive(Default)]
-pub(super) struct Quiet(Mutex<Vec<String>>);
-
-impl Server for Quiet {
-    fn quiesce(&self, level: Level) -> Said<'_, Facts> {
-        self.0.lock().unwrap().push(format!("quiesce {level}"));
-        Box::pin(async {
-            Ok(Facts {
-                offset: Some(42),
-                keys: Some(7),
-                run_id: Some("abc".to_owned()),
-                version: Some("6.2.14".to_owned()),
-            })
-        })
-    }
-
-    fn hold(&self, _most: Duration) -> Said<'_, ()> {
-        self.0.lock().unwrap().push("hold".to_owned());
-        Box::pin(async { Ok(()) })
-    }
-
-    fn lift(&self) -> Said<'_, ()> {
-        self.0.lock().unwrap().push("lift".to_owned());
-        Box::pin(async { Ok(()) })
-    }
-}
 
 pub(super) struct Scene {
     pub(super) cluster: Arc<MemoryCluster>,
@@ -169,6 +142,6 @@ impl Scene {
     }
 
     pub(super) fn asked(&self) -> Vec<String> {
-        self.server.0.lock().unwrap().clone()
+        self.server.asked()
     }
 }
