@@ -12,7 +12,7 @@ use crate::finding::{Finding, FindingKind};
 use crate::model::{Entry, Expiry, Value};
 use crate::shared::{counter_name, list_name};
 use crate::verdict;
-use crate::wire::{Address, Reply, Wire, encode};
+use crate::wire::{Address, Reply, Wire};
 
 /// How long a server may take for one chunk of the audit.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -333,21 +333,7 @@ impl Audit {
 
     async fn ask(&mut self, server: usize, commands: &[Vec<&str>]) -> Result<Vec<Reply>, LabError> {
         let (name, wire) = &mut self.servers[server];
-        let asking = async {
-            let mut frames = Vec::new();
-            for command in commands {
-                encode(&mut frames, command);
-            }
-            wire.send(&frames).await?;
-            let mut replies = Vec::with_capacity(commands.len());
-            for _ in commands {
-                replies.push(wire.reply().await?);
-            }
-            Ok(replies)
-        };
-        let answer = tokio::time::timeout(READ_TIMEOUT, asking).await;
-        let answer =
-            answer.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut)));
+        let answer = wire.exchange(commands, READ_TIMEOUT).await;
         answer.map_err(LabError::io(format!("read {name}")))
     }
 

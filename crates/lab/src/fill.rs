@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::LabError;
 use crate::finding::{Finding, FindingKind};
 use crate::random::Random;
-use crate::wire::{Address, Reply, Wire, encode, shorten};
+use crate::wire::{Address, Reply, Wire, shorten};
 
 /// Keys written or read before replies are awaited.
 const BATCH: u64 = 128;
@@ -78,7 +78,8 @@ impl Fill {
             let end = (at + BATCH).min(self.keys);
             let commands: Vec<Vec<Vec<u8>>> =
                 (at..end).map(|number| self.command(number)).collect();
-            for reply in exchange(&mut wire, &commands)
+            for reply in wire
+                .exchange(&commands, TIMEOUT)
                 .await
                 .map_err(LabError::io(format!("fill {address}")))?
             {
@@ -117,7 +118,7 @@ impl Fill {
             let mut answers = Vec::new();
             for (wire, address) in wires.iter_mut().zip(servers) {
                 answers.push(
-                    exchange(wire, &commands)
+                    wire.exchange(&commands, TIMEOUT)
                         .await
                         .map_err(LabError::io(format!("read {address}")))?,
                 );
@@ -205,22 +206,4 @@ impl Fill {
         value.truncate(length);
         value
     }
-}
-
-async fn exchange(wire: &mut Wire, commands: &[Vec<Vec<u8>>]) -> std::io::Result<Vec<Reply>> {
-    let exchanging = async {
-        let mut frames = Vec::new();
-        for command in commands {
-            encode(&mut frames, command);
-        }
-        wire.send(&frames).await?;
-        let mut replies = Vec::with_capacity(commands.len());
-        for _ in commands {
-            replies.push(wire.reply().await?);
-        }
-        Ok(replies)
-    };
-    tokio::time::timeout(TIMEOUT, exchanging)
-        .await
-        .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
 }

@@ -67,6 +67,33 @@ impl Wire {
         self.stream.write_all(frames).await
     }
 
+    /// Sends commands in one write, and reads as many replies; all of it within the limit.
+    pub async fn exchange<C, W>(
+        &mut self,
+        commands: &[C],
+        limit: Duration,
+    ) -> io::Result<Vec<Reply>>
+    where
+        C: AsRef<[W]>,
+        W: AsRef<[u8]>,
+    {
+        let exchanging = async {
+            let mut frames = Vec::new();
+            for command in commands {
+                encode(&mut frames, command.as_ref());
+            }
+            self.send(&frames).await?;
+            let mut replies = Vec::with_capacity(commands.len());
+            for _ in commands {
+                replies.push(self.reply().await?);
+            }
+            Ok(replies)
+        };
+        tokio::time::timeout(limit, exchanging)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
     /// The next reply. Cancel safe: bytes already read stay in the buffer.
     pub async fn reply(&mut self) -> io::Result<Reply> {
         loop {
