@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::model::TlsFiles;
+
 /// Why a text is no address. Holds no password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}; {remedy}")]
@@ -126,6 +128,8 @@ pub struct GuardAddress {
     pub listen: HostPort,
     /// The host name or IP address that the source dials; the listening host by default.
     pub announce: Option<String>,
+    /// Certificate and key, where servers replicate by TLS. Then it takes nobody in the clear.
+    pub tls: Option<TlsFiles>,
 }
 
 impl GuardAddress {
@@ -141,6 +145,7 @@ impl Default for GuardAddress {
         Self {
             listen: HostPort::new("127.0.0.1", 0),
             announce: None,
+            tls: None,
         }
     }
 }

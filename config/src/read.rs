@@ -219,6 +219,7 @@ impl Reader<'_> {
                 guard.listen = listen;
             }
             guard.announce = section.take("announce", &mut self.problems, scalar::text);
+            guard.tls = self.tls(&section);
         }
         guard
     }

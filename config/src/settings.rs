@@ -371,6 +371,13 @@ pub(crate) const GUARD: SectionSpec = SectionSpec {
             Reload::Restart,
             "Host name or IP address by which servers reach it.",
         ),
+        setting(
+            "tls",
+            Kind::Section(&TLS),
+            Absent::Means("no TLS"),
+            Reload::Restart,
+            "Certificate and key, where servers have `tls-replication yes`; then all of them need it. What signed the certificate must be in the `tls-ca-cert-file` of every server; its name does not matter to them.",
+        ),
     ],
 };
 

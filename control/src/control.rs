@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use understudy_config::{Config, SnapshotsBy};
 use understudy_net::http::Pages;
-use understudy_net::{AdminHandler, AdminServer};
+use understudy_net::{Acceptor, AdminHandler, AdminServer, TlsError};
 
 use crate::admin::Upgrades;
 use crate::driver::{self, Driver, Order, Wish};
@@ -41,6 +41,9 @@ pub enum StartError {
     /// The snapshots' directory.
     #[error("open the local snapshots")]
     Snapshots(#[from] SnapshotError),
+    /// The guard's certificate or key.
+    #[error("read control.guard.tls")]
+    GuardTls(#[from] TlsError),
     /// A metric whose name or labels cannot be.
     #[error("make the metrics")]
     Metrics(#[from] prometheus::Error),
@@ -88,6 +91,10 @@ impl Control {
         local_proxy: Option<Arc<AdminServer>>,
         providers: Vec<Arc<dyn SnapshotProvider>>,
     ) -> Result<Control, StartError> {
+        if let Some(files) = &config.control.guard.tls {
+            // Said now, and not when the first shard is about to be fenced.
+            let _read_again_by_each_guard = Acceptor::from_files(files)?;
+        }
         let journal = Journal::open(&config.data_dir).await?;
         let records = journal.shards().await?;
         let upgrades = journal.upgrades().await?;

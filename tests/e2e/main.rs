@@ -23,4 +23,5 @@ mod sidecar;
 mod soak;
 mod stage;
 mod stall;
+mod tls;
 mod upgrade;

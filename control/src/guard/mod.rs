@@ -30,7 +30,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use understudy_config::{GuardAddress, ListenAddress};
-use understudy_net::{Endpoint, ListenError, Listener};
+use understudy_net::{Acceptor, Endpoint, ListenError, Listener, TlsError};
 use understudy_resp::command::Server;
 
 pub use foreign::{ForeignKey, ForeignKeys};
@@ -110,6 +110,9 @@ pub enum GuardError {
     /// Its address cannot be bound.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Its certificate or key cannot be used.
+    #[error("read control.guard.tls")]
+    Tls(#[from] TlsError),
 }
 
 /// A listener that the source is told to follow, in the target's place. It starts parked.
@@ -129,8 +132,13 @@ impl Guard {
         target: impl Into<Endpoint>,
         source: Server,
     ) -> Result<Guard, GuardError> {
+        // Read anew for each guard: a certificate that was renewed meanwhile is shown.
+        let acceptor = address.tls.as_ref().map(Acceptor::from_files).transpose()?;
         let listen = ListenAddress::Tcp(address.listen.host.clone(), address.listen.port);
-        let listener = Listener::bind(&listen).await?;
+        let mut listener = Listener::bind(&listen).await?;
+        if let Some(acceptor) = acceptor {
+            listener = listener.with_tls(acceptor);
+        }
         let port = match listener.local_address() {
             ListenAddress::Tcp(_, port) => port,
             ListenAddress::Unix(..) => 0,

@@ -1,11 +1,12 @@
 //! One connection of the source: greet, park, ask, follow.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
-use understudy_net::{Incoming, Socket};
+use understudy_net::{Incoming, PeerName, Socket, TlsError};
 
 use super::GuardState;
 use super::ask::{self, Continued, Refusal};
@@ -17,6 +18,8 @@ use super::shared::Shared;
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// How often a source that waits is told that we live; it gives up after `repl-timeout`, 60 s by default.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// What a primary sends while it prepares; a replica skips it.
+const KEEP_ALIVE_BYTE: &[u8] = b"\n";
 
 pub(super) async fn run(
     incoming: Incoming,
@@ -29,7 +32,7 @@ pub(super) async fn run(
         let source = incoming
             .into_socket(HANDSHAKE_MAX)
             .await
-            .map_err(|cause| cause.to_string())?;
+            .map_err(|cause| no_tls(&shared, &peer, &cause))?;
         let greeted = greet(&source)
             .await
             .map_err(|cause| refuse_stranger(&shared, id, &cause))?;
@@ -51,6 +54,7 @@ pub(super) async fn run(
     } = greeted;
     let open = OpenRequest {
         source: Some(source),
+        owed: false,
     };
     let request = match request {
         Ok(request) => request,
@@ -75,6 +79,14 @@ pub(super) async fn run(
     tracing::info!(%peer, state = ?ended, "the source's link through the guard ended");
     shared.tell(id, ended);
     shared.give_up(id);
+}
+
+/// A server that cannot come in is told of where its link is waited for: its log and ours are all that say why.
+fn no_tls(shared: &Shared, peer: &PeerName, cause: &TlsError) -> String {
+    let why = format!("{peer} could not come in: {cause}");
+    tracing::warn!(%peer, %cause, "a server could not come in to the guard");
+    shared.tell_while_nobody_asked(GuardState::Lost { why: why.clone() });
+    why
 }
 
 fn refuse_stranger(shared: &Shared, id: u64, cause: &HandshakeError) -> String {
@@ -183,8 +195,9 @@ async fn while_waiting<T>(
                 _ => return Err("the source went away while it waited".to_owned()),
             },
             _ = alive.tick() => {
-                // A byte that does not fit is no loss: the next one comes in a second.
-                let _full = source.try_write(b"\n");
+                // A byte that does not fit is no loss: the next one comes in a second. By TLS it may be on its way all the
+                // same, and what is said next has to begin with it.
+                open.owed = source.try_write(KEEP_ALIVE_BYTE).is_err();
             }
         }
     }
@@ -194,6 +207,8 @@ async fn while_waiting<T>(
 /// connection closes at this point, and would then ask for a full copy for ever.
 struct OpenRequest {
     source: Option<Socket>,
+    /// The last keep-alive did not fit.
+    owed: bool,
 }
 
 impl OpenRequest {
@@ -208,17 +223,25 @@ impl OpenRequest {
         let Some(source) = self.source.take() else {
             return Err(std::io::ErrorKind::NotConnected.into());
         };
-        relay::write_all(&source, line).await?;
+        relay::write_all(&source, &behind_the_owed(self.owed, line)).await?;
         Ok(source)
     }
 
     fn say_no(&mut self) {
         if let Some(source) = self.source.take() {
             // One short line into an empty socket buffer: it fits or the connection is dead.
-            let _dead =
-                source.try_write(b"-NOMASTERLINK the guard cannot continue this link now\r\n");
+            let answer = b"-NOMASTERLINK the guard cannot continue this link now\r\n";
+            let _dead = source.try_write(&behind_the_owed(self.owed, answer));
             source.end_writing();
         }
+    }
+}
+
+/// A source skips the bytes that keep it waiting, so one too many does no harm.
+fn behind_the_owed(owed: bool, line: &[u8]) -> Cow<'_, [u8]> {
+    match owed {
+        false => Cow::Borrowed(line),
+        true => [KEEP_ALIVE_BYTE, line].concat().into(),
     }
 }
 

@@ -98,6 +98,17 @@ impl Shared {
         }
     }
 
+    /// Says why somebody did not get as far as asking, where nobody else did either.
+    pub(super) fn tell_while_nobody_asked(&self, why: GuardState) {
+        self.state.send_if_modified(|state| {
+            let nobody = *state == GuardState::Idle;
+            if nobody {
+                *state = why;
+            }
+            nobody
+        });
+    }
+
     /// This session follows from here on; whoever did before it ends. False where a later one follows already.
     pub(super) fn take_over(&self, session: u64) -> bool {
         self.owner.send_if_modified(|owner| {

@@ -14,7 +14,7 @@ const CLOCK_SKEW_MAX_MS: i64 = 1_000;
 
 type Check = fn(&ShardFacts) -> Vec<Blocker>;
 
-const CHECKS: [Check; 16] = [
+const CHECKS: [Check; 18] = [
     same_server,
     version_pair,
     roles,
@@ -31,6 +31,8 @@ const CHECKS: [Check; 16] = [
     sentinel,
     other_writers,
     fence_and_settings,
+    tls_of_the_copy,
+    tls_of_the_way_back,
 ];
 
 /// Everything that stands in the way, in the order of the checks.
@@ -409,6 +411,49 @@ fn fence_and_settings(facts: &ShardFacts) -> Vec<Blocker> {
         }
     }
     found
+}
+
+/// The target dials the address of the source's URL, by TLS or in the clear as its own setting says.
+fn tls_of_the_copy(facts: &ShardFacts) -> Vec<Blocker> {
+    let dials = facts.target.replicates_by_tls();
+    match (facts.source.listens_with_tls(), dials) {
+        (true, true) | (false, false) => Vec::new(),
+        (true, false) => must(
+            facts,
+            "tls-replication",
+            "the source's port speaks TLS (rediss://), and the target would dial it in the clear (tls-replication no)",
+            "CONFIG SET tls-replication yes on the target, with tls-ca-cert-file, or name a plain port of the source in the config",
+        ),
+        (false, true) => must(
+            facts,
+            "tls-replication",
+            "the target would dial the source by TLS (tls-replication yes), and the source's port is a plain one (redis://)",
+            "CONFIG SET tls-replication no on the target, or name the source's TLS port (rediss://) in the config",
+        ),
+    }
+}
+
+/// Source and target both dial the guard: the source after the cutover, the target after a rollback.
+fn tls_of_the_way_back(facts: &ShardFacts) -> Vec<Blocker> {
+    let both = [("source", &facts.source), ("target", &facts.target)];
+    let guard = facts.guard_tls;
+    both.into_iter()
+        .filter(|(_, server)| server.replicates_by_tls() != guard)
+        .flat_map(|(name, _)| match guard {
+            false => must(
+                facts,
+                "guard-tls",
+                format!("the {name} dials whom it follows by TLS (tls-replication yes), and the guard has none: there would be no way back"),
+                "write control.guard.tls: { certificate: FILE, key: FILE } and restart control",
+            ),
+            true => must(
+                facts,
+                "guard-tls",
+                format!("the {name} dials whom it follows in the clear (tls-replication no), and the guard takes only TLS: there would be no way back"),
+                "CONFIG SET tls-replication yes there, with tls-ca-cert-file, or leave out control.guard.tls where no server has it",
+            ),
+        })
+        .collect()
 }
 
 #[cfg(test)]

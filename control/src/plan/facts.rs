@@ -107,6 +107,18 @@ impl ServerFacts {
         self.keys.values().sum()
     }
 
+    /// Whether it dials its primary by TLS. A server that was built without TLS has no such setting.
+    pub(crate) fn replicates_by_tls(&self) -> bool {
+        self.settings
+            .get("tls-replication")
+            .is_some_and(|value| value == "yes")
+    }
+
+    /// Whether we, and whoever follows it, reach it by TLS: the port is the one of its URL.
+    pub(crate) fn listens_with_tls(&self) -> bool {
+        self.url.starts_with("rediss://")
+    }
+
     /// A setting's number, when it is one.
     pub(crate) fn number(&self, setting: &str) -> Option<u64> {
         self.settings.get(setting)?.parse().ok()
@@ -128,6 +140,8 @@ pub(crate) struct ShardFacts {
     pub target_is_retired: bool,
     /// True when START says REPLACE.
     pub replace: bool,
+    /// True when our guard takes servers by TLS.
+    pub guard_tls: bool,
     /// The instances of our proxies; their connections are named `understudy:<instance>`.
     pub instances: Vec<String>,
     /// Our own connections' names.

@@ -75,6 +75,7 @@ pub(crate) async fn gather(world: &World, asked: &Asked<'_>) -> Result<ShardFact
         target,
         target_is_retired,
         replace: asked.replace,
+        guard_tls: world.config.control.guard.tls.is_some(),
         instances: census.instances.into_iter().collect(),
         own_names: OWN_NAMES.map(str::to_owned).to_vec(),
     })
@@ -94,6 +95,7 @@ async fn server_facts(world: &World, url: &str) -> Result<ServerFacts, ServerFai
         "maxclients",
         "replica-priority",
         "replica-read-only",
+        "tls-replication",
     ] {
         if let Ok(Some(value)) = server.setting(name).await {
             settings.insert(name.to_owned(), value);

@@ -64,7 +64,7 @@ impl Guards {
             let listen = HostPort::new(self.address.listen.host.clone(), port);
             let address = GuardAddress {
                 listen,
-                announce: self.address.announce.clone(),
+                ..self.address.clone()
             };
             match Guard::listen(&address, primary, server).await {
                 Ok(guard) => {
@@ -121,10 +121,17 @@ impl Guards {
                 other => Err(format!("no partial resync for the way back: {other:?}")),
             },
             Ok(Err(_closed)) => Err("the guard ended".to_owned()),
-            Err(_late) => Err(format!(
-                "no partial resync for the way back within {} ms",
-                patience.as_millis()
-            )),
+            Err(_late) => {
+                let so_far = match self.state(follower) {
+                    Some(GuardState::Lost { why }) => format!(": {why}"),
+                    Some(GuardState::Idle) => ": it did not ask the guard".to_owned(),
+                    _ => String::new(),
+                };
+                Err(format!(
+                    "no partial resync for the way back within {} ms{so_far}",
+                    patience.as_millis()
+                ))
+            }
         }
     }
 

@@ -105,7 +105,7 @@ async fn a_guard_that_is_started_again_is_found_again() {
         let earlier = pair.guard.foreign();
         let again = GuardAddress {
             listen: HostPort::new(host, port),
-            announce: None,
+            ..GuardAddress::default()
         };
         pair.stop_guard().await;
         pair.on_target("INCR a").await;
@@ -133,7 +133,7 @@ async fn a_guard_that_stops_while_a_request_is_parked_leaves_the_source_its_hist
         let (host, port) = pair.guard.address();
         let again = GuardAddress {
             listen: HostPort::new(host, port),
-            announce: None,
+            ..GuardAddress::default()
         };
         pair.guard.stop().await;
         pair.guard = Guard::listen(&again, &url(&pair.target), known_by(version))

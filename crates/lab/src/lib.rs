@@ -54,6 +54,6 @@ pub use process::{Process, ProcessOptions};
 pub use relay::{Relay, RelayMode};
 pub use report::{GapLine, Report};
 pub use scene::{Cast, POOL, Relays, Scene, SceneOptions};
-pub use server::{Server, ServerOptions};
+pub use server::{Server, ServerOptions, ServerTls};
 pub use version::{Product, Version, tool};
 pub use watch::Progress;

@@ -385,6 +385,15 @@ impl Scene {
             "pools:\n  - name: {POOL}\n    listen: \"127.0.0.1:{}\"",
             ports.clients
         );
+        if let Some(files) = options.server.tls() {
+            let _ = writeln!(
+                text,
+                "    backend_tls: {{ ca: {}, certificate: {}, key: {} }}",
+                files.authority.display(),
+                files.certificate.display(),
+                files.key.display()
+            );
+        }
         let _ = writeln!(
             text,
             "    distribution: ketama\n    hash: fnv1a_64\n    hash_tag: \"{{}}\"\n    shards:"

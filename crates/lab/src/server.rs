@@ -38,6 +38,20 @@ pub struct ServerOptions {
     unix_socket: bool,
     directory: Option<PathBuf>,
     place: Option<SocketAddrV4>,
+    tls: Option<ServerTls>,
+}
+
+/// The files of a server that speaks nothing but TLS, to its clients, its primary and its replicas. PEM.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    /// What it shows, also where it dials.
+    pub certificate: PathBuf,
+    /// The key of that.
+    pub key: PathBuf,
+    /// Whom it believes; whoever dials it has to show a certificate of theirs where `mutual` is set.
+    pub authority: PathBuf,
+    /// Whether clients and replicas need a certificate.
+    pub mutual: bool,
 }
 
 impl ServerOptions {
@@ -79,6 +93,19 @@ impl ServerOptions {
     pub fn place(mut self, place: SocketAddrV4) -> ServerOptions {
         self.place = Some(place);
         self
+    }
+
+    /// Has no plain port: its port speaks TLS, and so does its replication. The lab itself reaches it by its unix socket.
+    /// Of the lab's servers only the distribution's own is built with TLS.
+    #[must_use]
+    pub fn tls_only(mut self, files: ServerTls) -> ServerOptions {
+        self.tls = Some(files);
+        self.unix_socket()
+    }
+
+    /// The files of [`ServerOptions::tls_only`].
+    pub(crate) fn tls(&self) -> Option<&ServerTls> {
+        self.tls.as_ref()
     }
 
     fn host(&self) -> Ipv4Addr {
@@ -156,18 +183,22 @@ impl Server {
         self.child.id()
     }
 
-    /// `redis://127.0.0.1:port`, with the password where it has one.
+    /// `redis://127.0.0.1:port`, with the password where it has one; `rediss://` where it speaks only TLS.
     pub fn url(&self) -> String {
         let place = SocketAddrV4::new(self.options.host(), self.port);
+        let scheme = self.options.tls.as_ref().map_or("redis", |_| "rediss");
         match &self.options.password {
-            Some(password) => format!("redis://default:{password}@{place}"),
-            None => format!("redis://{place}"),
+            Some(password) => format!("{scheme}://default:{password}@{place}"),
+            None => format!("{scheme}://{place}"),
         }
     }
 
     /// Where the lab reaches it.
     pub fn address(&self) -> Address {
-        let address = Address::at(SocketAddrV4::new(self.options.host(), self.port));
+        let address = match self.options.tls {
+            None => Address::at(SocketAddrV4::new(self.options.host(), self.port)),
+            Some(_) => Address::unix(self.unix_socket()),
+        };
         match &self.options.password {
             Some(password) => address.with_password(password),
             None => address,
@@ -408,7 +439,18 @@ fn write_config(
         lines.retain(|(known, _)| known != name || name == "rename-command");
         lines.push((name.to_owned(), value.to_owned()));
     };
-    set("port", &port.to_string());
+    match &options.tls {
+        None => set("port", &port.to_string()),
+        Some(files) => {
+            set("port", "0");
+            set("tls-port", &port.to_string());
+            set("tls-replication", "yes");
+            set("tls-cert-file", &files.certificate.to_string_lossy());
+            set("tls-key-file", &files.key.to_string_lossy());
+            set("tls-ca-cert-file", &files.authority.to_string_lossy());
+            set("tls-auth-clients", if files.mutual { "yes" } else { "no" });
+        }
+    }
     set("bind", &options.host().to_string());
     set("dir", &home.to_string_lossy());
     set("save", "\"\"");

@@ -60,6 +60,7 @@ fn facts() -> ShardFacts {
         target: server("redis://127.0.0.1:6002", "b", 8, 2),
         target_is_retired: false,
         replace: false,
+        guard_tls: false,
         instances: vec!["i1".to_owned()],
         own_names: vec!["understudy-control".to_owned()],
     }
@@ -173,6 +174,48 @@ fn our_own_proxies_and_links_are_no_strangers() {
         ..client("", "N")
     };
     check(|facts| facts.source.clients = vec![just_dialled], &[]);
+}
+
+#[test]
+fn both_servers_and_the_guard_speak_tls_or_none_does() {
+    let tls = |facts: &mut ShardFacts, source: &str, target: &str, guard: bool| {
+        let yes = |server: &mut ServerFacts, value: &str| {
+            let setting = ("tls-replication".to_owned(), value.to_owned());
+            server.settings.extend([setting]);
+        };
+        yes(&mut facts.source, source);
+        yes(&mut facts.target, target);
+        facts.guard_tls = guard;
+    };
+    let by_tls = |facts: &mut ShardFacts| facts.source.url = "rediss://127.0.0.1:6001".to_owned();
+    check(|facts| tls(facts, "no", "no", false), &[]);
+    check(
+        |facts| {
+            by_tls(facts);
+            tls(facts, "yes", "yes", true);
+        },
+        &[],
+    );
+    check(
+        |facts| {
+            by_tls(facts);
+            tls(facts, "yes", "yes", false);
+        },
+        &["guard-tls", "guard-tls"],
+    );
+    check(
+        |facts| {
+            by_tls(facts);
+            tls(facts, "yes", "no", true);
+        },
+        &["tls-replication", "guard-tls"],
+    );
+    check(
+        |facts| tls(facts, "no", "yes", false),
+        &["tls-replication", "guard-tls"],
+    );
+    check(|facts| tls(facts, "yes", "no", false), &["guard-tls"]);
+    check(|facts| facts.guard_tls = true, &["guard-tls", "guard-tls"]);
 }
 
 #[test]
