@@ -3,7 +3,7 @@
 //! `recipe` says how a system is driven, as data. `predicate` answers questions about objects with yes, no or unknown.
 //! `engine` runs a recipe: `engine::run` decides, without a clock or a connection. Everything that talks to an API server
 //! does so through `cluster`. `provider` is what control sees of all this,
-//! and `agent` lets one of many sidecars act.
+//! and `agent` lets one of many sidecars act. `whereabouts` says whether a proxy's Pod is gone.
 
 pub mod agent;
 pub mod cluster;
@@ -17,6 +17,8 @@ mod latch;
 mod provider;
 mod redis;
 mod settings;
+mod whereabouts;
 
 pub use provider::KubeSnapshots;
 pub use settings::{Settings, book_of};
+pub use whereabouts::Pods;

@@ -176,15 +176,15 @@ impl KubeSnapshots {
             let claim = self.claim(&wish).await.map_err(|cause| located(&cause))?;
             request = self.request(&wish, claim);
         }
-        let engine = Engine {
-            cluster: self.cluster.as_ref(),
-            server: &NoServer,
-            context: Context {
+        let engine = Engine::new(
+            self.cluster.as_ref(),
+            &NoServer,
+            Context {
                 request: &request,
                 recipe,
             },
             progress,
-        };
+        );
         act(engine).await
     }
 
@@ -225,15 +225,15 @@ impl KubeSnapshots {
         )];
         let request = self.request(wish, claim);
         let quiet = |_: String| {};
-        let engine = Engine {
-            cluster: self.cluster.as_ref(),
-            server: &NoServer,
-            context: Context {
+        let engine = Engine::new(
+            self.cluster.as_ref(),
+            &NoServer,
+            Context {
                 request: &request,
                 recipe,
             },
-            progress: &quiet,
-        };
+            &quiet,
+        );
         let (mut refusals, more) = engine.preflight().await?;
         self.refuse_by_records(&mut refusals)
             .await
@@ -268,15 +268,15 @@ impl KubeSnapshots {
             notes: &self.notes,
             progress,
         };
-        let engine = Engine {
-            cluster: self.cluster.as_ref(),
-            server: &server,
-            context: Context {
+        let engine = Engine::new(
+            self.cluster.as_ref(),
+            &server,
+            Context {
                 request: &request,
                 recipe,
             },
             progress,
-        };
+        );
         let handle = latched(self.records(), wish, engine.take()).await?;
         self.records()
             .keep(&handle)

@@ -242,15 +242,11 @@ impl Scene {
     }
 
     async fn run<T>(&self, cluster: &LiveCluster, act: impl AsyncFnOnce(&Engine<'_>) -> T) -> T {
-        let engine = Engine {
-            cluster,
-            server: &Quiet,
-            context: Context {
-                request: &self.request,
-                recipe: &self.recipe,
-            },
-            progress: &|line| eprintln!("{line}"),
+        let context = Context {
+            request: &self.request,
+            recipe: &self.recipe,
         };
+        let engine = Engine::new(cluster, &Quiet, context, &|line| eprintln!("{line}"));
         tokio::time::timeout(PATIENCE, act(&engine))
             .await
             .expect("it took too long")

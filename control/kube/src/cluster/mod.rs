@@ -68,7 +68,7 @@ pub enum CallKind {
     Conflict,
     /// Another 4xx: a webhook, a quota, a policy or the schema refused it.
     Refused,
-    /// 429 or 5xx: not now.
+    /// 429 or 5xx: not now. Or, of an API that is not Kubernetes', nobody listens: nothing was sent.
     Busy,
     /// No answer. A write may have happened or not.
     Unreachable,

@@ -34,9 +34,6 @@ impl Web {
 
     async fn send(&self, request: &HttpRequest) -> Result<HttpAnswer, CallError> {
         let refused = |text: String| CallError::new(CallKind::Refused, text);
-        let away = |cause: &dyn std::error::Error| {
-            CallError::new(CallKind::Unreachable, with_causes(cause))
-        };
         let url: hyper::Uri = request
             .url
             .parse()
@@ -75,7 +72,15 @@ impl Web {
         let built = built
             .body(body)
             .map_err(|cause| refused(cause.to_string()))?;
-        let answer = client.request(built).await.map_err(|cause| away(&cause))?;
+        let answer = client.request(built).await.map_err(|cause| {
+            // Nothing was sent: it may be sent again.
+            let kind = if cause.is_connect() {
+                CallKind::Busy
+            } else {
+                CallKind::Unreachable
+            };
+            CallError::new(kind, with_causes(&cause))
+        })?;
         let status = answer.status().as_u16();
         let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
         let body =

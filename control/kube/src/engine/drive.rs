@@ -14,6 +14,7 @@ use super::context::Context;
 use super::refuse::{Refusals, call_failed};
 use super::run::{Final, Look, Seen, StepRun, Verdict, Why, kept, millis, time_ms};
 use super::server::{Facts, Server};
+use super::session::Sessions;
 use super::trigger::{Begun, StartError, Target};
 use crate::cluster::{Api, CallError, CallKind, Cluster};
 use crate::predicate::{Objects, select};
@@ -36,6 +37,7 @@ pub struct Engine<'e> {
     pub context: Context<'e>,
     /// Is told what is waited for.
     pub progress: &'e (dyn Fn(String) + Send + Sync),
+    pub(super) sessions: Sessions,
 }
 
 /// A step that was started or found.
@@ -54,6 +56,24 @@ pub(super) enum Attempt {
     Skipped(String),
 }
 
+impl<'e> Engine<'e> {
+    /// One run's engine.
+    pub fn new(
+        cluster: &'e dyn Cluster,
+        server: &'e dyn Server,
+        context: Context<'e>,
+        progress: &'e (dyn Fn(String) + Send + Sync),
+    ) -> Self {
+        Self {
+            cluster,
+            server,
+            context,
+            progress,
+            sessions: Sessions::default(),
+        }
+    }
+}
+
 impl Engine<'_> {
     /// Takes the snapshot of the run, or goes on with it; ends when it is ready, verified and protected.
     pub async fn take(&self) -> Result<SnapshotHandle, ProviderError> {
@@ -62,6 +82,7 @@ impl Engine<'_> {
             // Lifting twice is harmless; a hold that is left behind is not.
             let _ = self.server.lift().await;
         }
+        self.leave().await;
         taken
     }
 
@@ -226,6 +247,11 @@ impl Engine<'_> {
                     self.wait_out(step, &cause).await;
                     continue;
                 }
+                Err(StartError::Unsure(text)) if elapsed(started) < ends => {
+                    (self.progress)(text);
+                    tokio::time::sleep(step.observe.every).await;
+                    continue;
+                }
                 Err(_) if !refusals.0.is_empty() => return Err(self.refused(refusals)),
                 Err(cause) => return Err(cause.into_error(&what)),
             };
@@ -270,6 +296,12 @@ impl Engine<'_> {
                         triggered: elapsed(started),
                         held,
                     });
+                }
+                Err(StartError::Unsure(text)) => {
+                    if held.take().is_some() {
+                        let _ = self.server.lift().await;
+                    }
+                    (self.progress)(text); // It is looked for, and never sent again.
                 }
                 Err(StartError::Call(cause)) => {
                     if held.take().is_some() {

@@ -1,25 +1,32 @@
 //! Triggers and looks by the system's own HTTP API.
 //!
 //! A request that started something cannot be found again by a label. So a ConfigMap is made before it is sent and is
-//! told its answer: a run that finds the one without the other does not know, says so, and never sends it again.
+//! told its answer. A run that finds the one without the other does not know: it looks for what it may have begun, ends with
+//! a line that says what to look for, and never sends the request again.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::ByteString;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::context::LABEL_RUN;
 use super::drive::Engine;
 use super::name::object_name;
+use super::run::ask;
 use super::trigger::{Begun, NAMES_MAX, StartError, Target};
-use crate::cluster::{Api, CallError, CallKind, HttpAnswer, HttpRequest, Place};
-use crate::recipe::{Http, Vars, fill, fill_text};
+use crate::cluster::{Api, CallError, CallKind, HttpAnswer};
+use crate::predicate::{Objects, select};
+use crate::recipe::{Deadlines, Http, HttpTrigger, Step, Vars, Via, fill, fill_text};
+
+/// Most letters of an answer that are told. Default: 500.
+const TOLD_MAX: usize = 500;
 
 impl Engine<'_> {
     pub(super) async fn begun_http(
         &self,
         apis: &BTreeMap<String, Api>,
-        _vars: &Vars,
+        step: &Step,
+        trigger: &HttpTrigger,
+        vars: &Vars,
     ) -> Result<Begun, StartError> {
         let api = self.api(apis, "configmap")?;
         for attempt in 1..=NAMES_MAX {
@@ -33,12 +40,10 @@ impl Engine<'_> {
                     "{} is somebody else's: another name is used",
                     target.text()
                 )),
+                Ok(found) if !found["data"]["refused"].is_null() => return Ok(Begun::Free(target)),
                 Ok(found) if found["data"]["answer"].is_null() => {
-                    let text = format!(
-                        "{} says that the request was about to be sent, and not what was answered: whether it arrived is unknown",
-                        target.text()
-                    );
-                    return Err(CallError::new(CallKind::Refused, text).into());
+                    let found = self.look_for(step, trigger, &target, &found, vars).await?;
+                    return Ok(Begun::Ours(target, found));
                 }
                 Ok(found) => return Ok(Begun::Ours(target, found)),
                 Err(cause) if cause.kind == CallKind::NotFound => return Ok(Begun::Free(target)),
@@ -56,125 +61,192 @@ impl Engine<'_> {
 
     pub(super) async fn start_http(
         &self,
-        http: &Http,
+        step: &Step,
+        trigger: &HttpTrigger,
         target: &Target,
         vars: &Vars,
         notes: &Value,
     ) -> Result<Value, StartError> {
+        // First the login: one that fails has sent nothing, and nothing is noted for it.
+        self.session(&trigger.http, vars, false).await?;
+        self.note(target, notes).await?;
+        let refused = match self.ask(&trigger.http, vars).await {
+            Ok(Ok(answer)) if (200..300).contains(&answer.status) => {
+                return self.answered(step, target, &answer, vars).await;
+            }
+            Ok(Ok(answer)) if answer.status >= 500 || answer.status == 408 => {
+                let text = format!("it answered {}", told(&answer));
+                return self.unsure(target, &text).await;
+            }
+            Ok(Err(cause)) if cause.kind == CallKind::Unreachable => {
+                return self.unsure(target, &cause.text).await;
+            }
+            Ok(Ok(answer)) => {
+                let text = format!("it answered {}", told(&answer));
+                CallError::of_status(answer.status, text).into()
+            }
+            Ok(Err(cause)) => cause.into(),
+            Err(cause) => cause,
+        };
+        // It did nothing, and may be sent again.
+        let patch = json!({"data": {"refused": "yes"}});
+        self.cluster.patch(target.place(), &patch).await?;
+        Err(refused)
+    }
+
+    /// Notes that the request is about to be sent.
+    async fn note(&self, target: &Target, notes: &Value) -> Result<(), StartError> {
         let namespace = target.namespace.as_deref();
         let note = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": target.name, "namespace": namespace, "labels": self.context.labels(), "annotations": notes},
             "data": {LABEL_RUN.replace('/', "."): self.context.request.run},
         });
-        self.cluster.create(&target.api, namespace, &note).await?;
-        let answer = self.ask_http(http, vars).await?;
-        if !(200..300).contains(&answer.status) {
-            let text = format!("it answered {}: {}", answer.status, answer.body);
-            return Err(CallError::of_status(answer.status, text).into());
+        let taken = match self.cluster.create(&target.api, namespace, &note).await {
+            Ok(_) => return Ok(()),
+            Err(cause) if cause.kind == CallKind::Conflict => cause,
+            Err(cause) => return Err(cause.into()),
+        };
+        let found = self.cluster.get(target.place()).await?;
+        if !self.is_ours(&found) || found["data"]["refused"].is_null() {
+            return Err(taken.into());
         }
-        let patch = json!({"data": {"answer": answer.body.to_string()}});
-        Ok(self.cluster.patch(target.place(), &patch).await?)
+        let version = &found["metadata"]["resourceVersion"];
+        let patch = json!({"metadata": {"resourceVersion": version, "annotations": notes}, "data": {"refused": null}});
+        self.cluster.patch(target.place(), &patch).await?;
+        Ok(())
     }
 
-    /// Sends a request; after a 401 it logs in once more.
+    async fn answered(
+        &self,
+        step: &Step,
+        target: &Target,
+        answer: &HttpAnswer,
+        vars: &Vars,
+    ) -> Result<Value, StartError> {
+        let patch = json!({"data": {"answer": answer.body.to_string()}});
+        let noted = self.cluster.patch(target.place(), &patch).await?;
+        if let Via::Http(poll) = &step.observe.via {
+            let mut vars = vars.clone();
+            vars.insert("response".to_owned(), answer.body.clone());
+            if let Err(missing) = fill_text(&poll.url, &vars) {
+                let text = format!(
+                    "{}: it answered {}, so there is nothing to look at ({missing}); put right what it says, then begin a new run",
+                    target.text(),
+                    told(answer)
+                );
+                return Err(StartError::Final(text));
+            }
+        }
+        Ok(noted)
+    }
+
+    /// Whether the request arrived is unknown. What came is noted for whoever goes on.
+    async fn unsure<T>(&self, target: &Target, came: &str) -> Result<T, StartError> {
+        self.sessions.unsure_since();
+        let patch = json!({"data": {"came": came}});
+        if let Err(cause) = self.cluster.patch(target.place(), &patch).await {
+            tracing::debug!("what came of a request was not noted: {cause}");
+        }
+        Err(StartError::Unsure(format!(
+            "{}: the request was sent, and {came}: whether it arrived is unknown, and it is not sent again",
+            target.text()
+        )))
+    }
+
+    /// Looks for what a request may have begun whose answer is unknown.
+    async fn look_for(
+        &self,
+        step: &Step,
+        trigger: &HttpTrigger,
+        target: &Target,
+        noted: &Value,
+        vars: &Vars,
+    ) -> Result<Value, StartError> {
+        let came = noted["data"]["came"].as_str();
+        let came = came.unwrap_or("what was answered was not noted");
+        let sent = noted["metadata"]["creationTimestamp"].as_str();
+        let mut text = format!(
+            "{}: the request was to be sent at {}, and {came}: whether it arrived is unknown, and it is never sent again",
+            target.text(),
+            sent.unwrap_or("an unknown time")
+        );
+        let since = self.sessions.unsure_since();
+        if trigger.find.is_some() {
+            match self.find_begun(trigger, vars).await {
+                Ok(found) => match found.as_slice() {
+                    [one] => {
+                        let patch = json!({"data": {"answer": one.to_string()}});
+                        return Ok(self.cluster.patch(target.place(), &patch).await?);
+                    }
+                    [] => text += "; its API lists nothing of this run",
+                    many => text += &format!("; its API lists {} of this run", many.len()),
+                },
+                Err(cause) => {
+                    text += &format!("; asking for it: {}", cause.into_error("its list").text);
+                }
+            }
+            let accept = step
+                .deadlines
+                .accept
+                .or(self.context.recipe.deadlines.accept);
+            if since.elapsed() < accept.unwrap_or(Deadlines::ACCEPT) {
+                return Err(StartError::Unsure(format!("{text}; it is looked for")));
+            }
+        }
+        let look_for = trigger.look_for.as_ref();
+        let look_for = look_for.and_then(|it| fill_text(it, vars).ok());
+        let look_for = look_for
+            .unwrap_or_else(|| format!("what {} began at that time", self.context.recipe.title));
+        Err(StartError::Final(format!(
+            "{text}; look for {look_for}, and end or delete it if it is there; then begin a new run"
+        )))
+    }
+
+    /// What the system's own list has of this run, as the answers that its trigger would have given.
+    async fn find_begun(
+        &self,
+        trigger: &HttpTrigger,
+        vars: &Vars,
+    ) -> Result<Vec<Value>, StartError> {
+        let Some(find) = &trigger.find else {
+            return Ok(Vec::new());
+        };
+        let answer = self.ask_http(&find.http, vars).await?;
+        if !(200..300).contains(&answer.status) {
+            let text = format!("it answered {}", told(&answer));
+            return Err(CallError::of_status(answer.status, text).into());
+        }
+        let objects = Objects {
+            here: &answer.body,
+            named: vars,
+        };
+        let mut found = Vec::new();
+        for here in select(&find.each, objects) {
+            if ask(&find.that, Objects { here, named: vars }).is_yes() {
+                let mut vars = vars.clone();
+                vars.insert("found".to_owned(), here.clone());
+                found.push(fill(&find.response, &vars)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// A request that may be repeated, and its answer.
     pub(super) async fn ask_http(
         &self,
         http: &Http,
         vars: &Vars,
     ) -> Result<HttpAnswer, StartError> {
-        let (mut vars, authorities) = self.secret(http, vars).await?;
-        let mut tries = 0;
-        loop {
-            self.login(http, &mut vars, authorities.as_deref()).await?;
-            let mut headers = BTreeMap::new();
-            for (name, value) in &http.headers {
-                headers.insert(name.clone(), fill_text(value, &vars)?);
-            }
-            if let Some(auth) = &http.auth {
-                headers.insert(auth.header.clone(), fill_text(&auth.value, &vars)?);
-            }
-            let request = HttpRequest {
-                method: http.method.clone(),
-                url: fill_text(&http.url, &vars)?,
-                headers,
-                body: http.body.as_ref().map(|it| fill(it, &vars)).transpose()?,
-                timeout: http.timeout,
-                authorities: authorities.clone(),
-            };
-            let answer = self.cluster.http(&request).await?;
-            tries += 1;
-            let may_login = http.auth.as_ref().is_some_and(|it| it.login.is_some());
-            if answer.status != 401 || tries > 1 || !may_login {
-                return Ok(answer);
-            }
-        }
+        Ok(self.ask(http, vars).await??)
     }
+}
 
-    async fn secret(&self, http: &Http, vars: &Vars) -> Result<(Vars, Option<String>), StartError> {
-        let mut vars = vars.clone();
-        let Some(auth) = &http.auth else {
-            return Ok((vars, None));
-        };
-        let api = Api {
-            group: String::new(),
-            version: "v1".to_owned(),
-            kind: "Secret".to_owned(),
-            plural: "secrets".to_owned(),
-            cluster: false,
-        };
-        let namespace = self.namespace(&api, auth.namespace.as_ref(), &vars)?;
-        let name = fill_text(&auth.secret, &vars)?;
-        let at = Place {
-            api: &api,
-            namespace: namespace.as_deref(),
-            name: &name,
-        };
-        let secret = self.cluster.get(at).await?;
-        let (mut plain, mut coded) = (Map::new(), Map::new());
-        for (key, value) in secret["data"].as_object().into_iter().flatten() {
-            let bytes = serde_json::from_value::<ByteString>(value.clone());
-            if let Some(text) = bytes.ok().and_then(|it| String::from_utf8(it.0).ok()) {
-                plain.insert(key.clone(), Value::String(text.trim_end().to_owned()));
-                coded.insert(key.clone(), value.clone());
-            }
-        }
-        let authorities = plain
-            .get("ca.crt")
-            .and_then(Value::as_str)
-            .map(str::to_owned);
-        vars.insert("secret".to_owned(), Value::Object(plain));
-        vars.insert("secret64".to_owned(), Value::Object(coded));
-        Ok((vars, authorities))
-    }
-
-    async fn login(
-        &self,
-        http: &Http,
-        vars: &mut Vars,
-        authorities: Option<&str>,
-    ) -> Result<(), StartError> {
-        let login = http.auth.as_ref().and_then(|auth| auth.login.as_ref());
-        let Some(login) = login else { return Ok(()) };
-        let request = HttpRequest {
-            method: "POST".to_owned(),
-            url: fill_text(&login.url, vars)?,
-            headers: BTreeMap::new(),
-            body: Some(fill(&login.body, vars)?),
-            timeout: http.timeout,
-            authorities: authorities.map(str::to_owned),
-        };
-        let answer = self.cluster.http(&request).await?;
-        let token = login.token.path.select(&answer.body);
-        match token.first().and_then(|it| it.as_str()) {
-            Some(token) if (200..300).contains(&answer.status) => {
-                vars.insert("token".to_owned(), json!(token));
-                Ok(())
-            }
-            _ => {
-                let text = format!("login was refused: it answered {}", answer.status);
-                Err(CallError::of_status(answer.status.max(401), text).into())
-            }
-        }
-    }
+fn told(answer: &HttpAnswer) -> String {
+    let body = match &answer.body {
+        Value::Null => return answer.status.to_string(),
+        body => body.to_string(),
+    };
+    let cut: String = body.chars().take(TOLD_MAX).collect();
+    format!("{}: {cut}", answer.status)
 }

@@ -15,6 +15,12 @@ use crate::recipe::{Step, Vars};
 impl Engine<'_> {
     /// Reads afresh that a snapshot is ready, verified, and still what was taken.
     pub async fn check(&self, handle: &SnapshotHandle) -> Result<(), ProviderError> {
+        let checked = self.check_now(handle).await;
+        self.leave().await;
+        checked
+    }
+
+    async fn check_now(&self, handle: &SnapshotHandle) -> Result<(), ProviderError> {
         let what = handle.place();
         let failed = |cause: CallError| call_failed(&what, &cause);
         let mut refusals = Refusals::default();

@@ -14,6 +14,7 @@ mod refuse;
 mod restore;
 pub mod run;
 mod server;
+mod session;
 mod trigger;
 
 pub use context::{ANNOTATIONS, Context, LABEL_POOL, LABEL_RUN, LABEL_SHARD, Request, label};

@@ -19,6 +19,17 @@ impl Engine<'_> {
         namespace: &str,
         name: &str,
     ) -> Result<Vec<(String, String)>, ProviderError> {
+        let restored = self.restore_now(handle, namespace, name).await;
+        self.leave().await;
+        restored
+    }
+
+    async fn restore_now(
+        &self,
+        handle: &SnapshotHandle,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Vec<(String, String)>, ProviderError> {
         let place = handle.place();
         let failed = |cause: CallError| call_failed(&place, &cause);
         let recipe = self.context.recipe;

@@ -54,6 +54,10 @@ pub(super) enum StartError {
     Fill(FillError),
     Call(CallError),
     NoName,
+    /// Whether a request arrived is unknown, and it is looked for.
+    Unsure(String),
+    /// The run ends with this.
+    Final(String),
 }
 
 impl From<FillError> for StartError {
@@ -75,6 +79,8 @@ impl StartError {
                 "{what}: {cause}; look at the recipe and its parameters"
             )),
             Self::Call(cause) => call_failed(what, &cause),
+            Self::Unsure(text) => ProviderError::new(ProviderErrorKind::Unreachable, text),
+            Self::Final(text) => ProviderError::failed(text),
             Self::NoName => {
                 let text = format!(
                     "{what}: every name that the run could use is taken by somebody else's objects; remove them"
@@ -101,7 +107,7 @@ impl Engine<'_> {
                 self.begun_object(apis, object, vars, skip).await
             }
             Trigger::Patch(change) => self.begun_patch(apis, change, vars).await,
-            Trigger::Http(_) => self.begun_http(apis, vars).await,
+            Trigger::Http(http) => self.begun_http(apis, step, http, vars).await,
         }
     }
 
@@ -239,7 +245,7 @@ impl Engine<'_> {
                     .create(&target.api, target.namespace.as_deref(), &whole)
                     .await?)
             }
-            Trigger::Http(http) => self.start_http(http, target, vars, notes).await,
+            Trigger::Http(http) => self.start_http(step, http, target, vars, notes).await,
         }
     }
 

@@ -320,7 +320,7 @@ pub enum Trigger {
         env: BTreeMap<String, Value>,
     },
     /// A request to the system's own API.
-    Http(Box<Http>),
+    Http(Box<HttpTrigger>),
 }
 
 /// An object to be made.
@@ -355,6 +355,30 @@ pub struct Http {
     pub timeout: Duration,
 }
 
+/// A request that starts something, and what is done when its answer is lost: it is never sent again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpTrigger {
+    /// The request.
+    pub http: Http,
+    /// Where the system lists what it may have begun.
+    pub find: Option<Find>,
+    /// Template of what a person looks for.
+    pub look_for: Option<Value>,
+}
+
+/// How what a request began is found again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Find {
+    /// The request for the list.
+    pub http: Http,
+    /// The elements of its answer.
+    pub each: Ref,
+    /// Which of them is our run's.
+    pub that: Predicate,
+    /// Template over `found`, that element: what the trigger's answer would have been.
+    pub response: Value,
+}
+
 /// Who we are to an API that is not Kubernetes'.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Auth {
@@ -366,8 +390,19 @@ pub struct Auth {
     pub header: String,
     /// What the header's value is: template over `secret` and, after a login, `token`.
     pub value: Value,
-    /// A request that gives the token; asked again once after a 401.
+    /// A request that gives the token, once for a run; asked again after a 401 or 403.
     pub login: Option<Login>,
+    /// A request that takes the token back, when the run ends.
+    pub logout: Option<Logout>,
+}
+
+/// A request that takes a token back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logout {
+    /// GET, POST, PUT or DELETE.
+    pub method: String,
+    /// Template.
+    pub url: Value,
 }
 
 /// A request that gives a token.
@@ -379,6 +414,8 @@ pub struct Login {
     pub body: Value,
     /// Where the token is in the answer.
     pub token: Ref,
+    /// How long a token is good; without it until the system no longer takes it.
+    pub lasts: Option<Duration>,
 }
 
 /// How a step is watched.

@@ -197,7 +197,21 @@ impl Check<'_> {
                 for verb in ["get", "create", "patch"] {
                     self.uses(path, "configmap", verb, purpose);
                 }
-                self.http(path, http, scope);
+                self.http(path, &http.http, scope);
+                self.optional(
+                    &format!("{path}.lost.lookFor"),
+                    http.look_for.as_ref(),
+                    scope,
+                );
+                if let Some(find) = &http.find {
+                    let path = format!("{path}.lost.find");
+                    self.http(&path, &find.http, scope);
+                    self.reference(&format!("{path}.each"), &find.each, scope);
+                    self.predicate(&format!("{path}.that"), &find.that, scope);
+                    let mut scope = scope.clone();
+                    scope.insert("found".to_owned());
+                    self.template(&format!("{path}.response"), &find.response, &scope);
+                }
             }
         }
     }
@@ -221,6 +235,9 @@ impl Check<'_> {
             self.template(&format!("{path}.login.url"), &login.url, &scope);
             self.template(&format!("{path}.login.body"), &login.body, &scope);
             scope.insert("token".to_owned());
+        }
+        if let Some(logout) = &auth.logout {
+            self.template(&format!("{path}.logout.url"), &logout.url, &scope);
         }
         self.template(&format!("{path}.value"), &auth.value, &scope);
     }

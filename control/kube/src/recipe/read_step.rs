@@ -9,11 +9,19 @@ use super::read_parts::{change_of, deadlines, resolve, template};
 use super::read_predicate::{demand, predicate, reference};
 use super::walk::{At, Keys};
 use super::{
-    Absent, Auth, Deadlines, Handle, Http, Login, NewObject, Observe, Step, Trigger, Via, When,
+    Absent, Auth, Deadlines, Find, Handle, Http, HttpTrigger, Login, Logout, NewObject, Observe,
+    Step, Trigger, Via, When,
 };
 
 /// Shortest time between two looks: an API server is shared.
 const EVERY_MIN: Duration = Duration::from_millis(100);
+/// What a request may be.
+const METHODS: [(&str, &str); 4] = [
+    ("GET", "GET"),
+    ("POST", "POST"),
+    ("PUT", "PUT"),
+    ("DELETE", "DELETE"),
+];
 
 /// The steps of a map: `steps: […]`, or the keys of one step in the map itself.
 pub(super) fn steps(keys: &Keys<'_>) -> Vec<Step> {
@@ -86,10 +94,51 @@ fn trigger(at: At<'_>) -> Option<Trigger> {
         "apply" => new_object(&keys).map(Trigger::Apply),
         "patch" => change_of(&keys).map(Trigger::Patch),
         "jobFromCronJob" => job(&keys),
-        _ => http(&keys).map(|http| Trigger::Http(Box::new(http))),
+        _ => http_trigger(&keys).map(|http| Trigger::Http(Box::new(http))),
     };
     keys.nothing_else();
     read
+}
+
+fn http_trigger(keys: &Keys<'_>) -> Option<HttpTrigger> {
+    let http = http(keys);
+    let auth = http.as_ref().and_then(|it| it.auth.clone());
+    let (find, look_for) = keys
+        .may("lost", |at| lost(at, auth.as_ref()))
+        .unwrap_or_default();
+    Some(HttpTrigger {
+        http: http?,
+        find,
+        look_for,
+    })
+}
+
+/// What is done when the answer is lost. The list is asked for as the same user, unless it says otherwise.
+fn lost(at: At<'_>, standard: Option<&Auth>) -> Option<(Option<Find>, Option<Value>)> {
+    let keys = at.keys()?;
+    let look_for = keys.must("lookFor", "say what a person looks for", template);
+    let find = keys.may("find", |at| {
+        let keys = at.keys()?;
+        let http = http(&keys);
+        let each = keys.must("each", "write the path of the list's elements", reference);
+        let that = keys.must("that", "ask whether an element is of this run", predicate);
+        let response = keys.must(
+            "response",
+            "write what the trigger would have answered, from `{{found…}}`",
+            template,
+        );
+        keys.nothing_else();
+        let mut http = http?;
+        http.auth = http.auth.or_else(|| standard.cloned());
+        Some(Find {
+            http,
+            each: each?,
+            that: that?,
+            response: response?,
+        })
+    });
+    keys.nothing_else();
+    Some((find, look_for))
 }
 
 pub(super) fn new_object(keys: &Keys<'_>) -> Option<NewObject> {
@@ -147,8 +196,7 @@ fn job(keys: &Keys<'_>) -> Option<Trigger> {
 }
 
 pub(super) fn http(keys: &Keys<'_>) -> Option<Http> {
-    let methods = ["GET", "POST", "PUT", "DELETE"].map(|method| (method, method));
-    let method = keys.may("method", |at| at.word(&methods));
+    let method = keys.may("method", |at| at.word(&METHODS));
     let url = keys.must("url", "write the URL", template);
     let headers = keys.map("headers", template).into_iter().collect();
     let body = keys.may("body", template);
@@ -175,13 +223,31 @@ fn auth(at: At<'_>) -> Option<Auth> {
         let url = keys.must("url", "write the URL", template);
         let body = keys.must("body", "write what is sent", template);
         let token = keys.must("token", "say where the token is", reference);
+        let lasts = keys.may("lasts", |at| at.duration());
         keys.nothing_else();
         Some(Login {
             url: url?,
             body: body?,
             token: token?,
+            lasts,
         })
     });
+    let logout = keys.may("logout", |at| {
+        let keys = at.keys()?;
+        let method = keys.may("method", |at| at.word(&METHODS));
+        let url = keys.must("url", "write the URL", template);
+        keys.nothing_else();
+        Some(Logout {
+            method: method.unwrap_or("POST").to_owned(),
+            url: url?,
+        })
+    });
+    if logout.is_some() && login.is_none() {
+        keys.wrong(
+            "has a `logout` and no `login`",
+            "write `login`, or remove `logout`",
+        );
+    }
     keys.nothing_else();
     Some(Auth {
         namespace,
@@ -189,6 +255,7 @@ fn auth(at: At<'_>) -> Option<Auth> {
         header: header.unwrap_or_else(|| "Authorization".to_owned()),
         value: value?,
         login,
+        logout,
     })
 }
 

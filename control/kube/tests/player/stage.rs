@@ -260,12 +260,7 @@ impl Scene {
 
     pub(crate) async fn run<T>(&self, act: impl AsyncFnOnce(&Engine<'_>) -> T) -> T {
         let progress = |line: String| self.told.lock().unwrap().push(line);
-        let engine = Engine {
-            cluster: self.cluster(),
-            server: &self.server,
-            context: self.context(),
-            progress: &progress,
-        };
+        let engine = Engine::new(self.cluster(), &self.server, self.context(), &progress);
         act(&engine).await
     }
 
@@ -291,7 +286,7 @@ impl Scene {
         match &step.trigger {
             Trigger::Http(http) => {
                 let vars = self.vars();
-                let url = fill_text(&http.url, &vars).unwrap();
+                let url = fill_text(&http.http.url, &vars).unwrap();
                 memory.count("http", &url)
             }
             Trigger::Patch(_) => memory.count("patch", plural),

@@ -105,15 +105,15 @@ impl Scene {
 
     pub(super) async fn run<T>(&self, act: impl AsyncFnOnce(&Engine<'_>) -> T) -> T {
         let progress = |line: String| self.told.lock().unwrap().push(line);
-        let engine = Engine {
-            cluster: self.cluster.as_ref(),
-            server: &self.server,
-            context: Context {
+        let engine = Engine::new(
+            self.cluster.as_ref(),
+            &self.server,
+            Context {
                 request: &self.request,
                 recipe: &self.recipe,
             },
-            progress: &progress,
-        };
+            &progress,
+        );
         act(&engine).await
     }
 
