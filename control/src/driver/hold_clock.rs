@@ -58,8 +58,13 @@ impl fmt::Display for HoldClock {
     }
 }
 
-fn ms(time: Duration) -> f64 {
-    time.as_secs_f64() * 1_000.0
+/// To the microsecond: what lies behind is noise to a reader.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "holds are far shorter than 2^52 microseconds"
+)]
+pub(super) fn ms(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1_000.0
 }
 
 #[cfg(test)]

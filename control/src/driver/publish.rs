@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::hold_clock::ms;
 use super::{Driver, Failure, UnderWay};
 use crate::cutover::{Passage, Step};
 use crate::effect::{Effect, Gate, Outcome};
@@ -115,7 +116,7 @@ impl Driver {
     pub(super) async fn measure_gap(&mut self) {
         let (pool, shard) = (&self.record.pool, &self.record.shard);
         let stats = self.world.proxies.stats(pool, shard).await;
-        let seen_ms = Duration::from_micros(stats.longest_gap_us).as_secs_f64() * 1_000.0;
+        let seen_ms = ms(Duration::from_micros(stats.longest_gap_us));
         let held_ms = self.record.hold_ms.unwrap_or_default();
         let gap_ms = seen_ms.max(held_ms);
         self.world.metrics.held(pool, shard, gap_ms);

@@ -98,6 +98,17 @@ impl GuardState {
         }
     }
 
+    /// Why it ended or was refused, where it did or was.
+    pub(crate) fn why(&self) -> Option<&str> {
+        match self {
+            GuardState::Refused { why, .. } | GuardState::Lost { why } => Some(why),
+            GuardState::Idle
+            | GuardState::Parked { .. }
+            | GuardState::Asking
+            | GuardState::Following { .. } => None,
+        }
+    }
+
     /// True while the source follows.
     pub fn is_following(&self) -> bool {
         matches!(self, GuardState::Following { .. })

@@ -76,7 +76,7 @@ pub(super) async fn run(
         () = shared.replaced(id) => return tracing::debug!(%peer, "the source came again: end its former link"),
         ended = serving => ended,
     };
-    tracing::info!(%peer, state = ?ended, "the source's link through the guard ended");
+    tracing::info!(%peer, state = ended.name(), why = ended.why(), "the source's link through the guard ended");
     shared.tell(id, ended);
     shared.give_up(id);
 }

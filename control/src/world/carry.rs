@@ -105,7 +105,7 @@ pub(crate) async fn carry_users(
             continue;
         };
         if *name == "default" {
-            if !ours.contains(line) {
+            if !ours.iter().any(|ours| same_rules(ours, line)) {
                 said.push("ACL user default differs and was not carried over".to_owned());
             }
             continue;
@@ -145,5 +145,33 @@ pub(crate) async fn carry_scripts(
             "{refused} of {} scripts were not accepted",
             scripts.len()
         )]),
+    }
+}
+
+/// Whether two lines of ACL LIST say the same. Redis 8.2.3 and Valkey 8.1.8 name `sanitize-payload`, which every user has who
+/// does not have `skip-sanitize-payload`; Redis 6.2.14 and 7.0.15 and Valkey 9.1.2 leave it out.
+fn same_rules(one: &str, other: &str) -> bool {
+    let told = |rule: &&str| *rule != "sanitize-payload";
+    one.split(' ')
+        .filter(told)
+        .eq(other.split(' ').filter(told))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same_rules;
+
+    #[test]
+    fn what_only_one_version_names_is_no_difference() {
+        let old = "user default on nopass ~* &* +@all";
+        assert!(same_rules(
+            old,
+            "user default on nopass sanitize-payload ~* &* +@all"
+        ));
+        assert!(!same_rules(
+            old,
+            "user default on nopass skip-sanitize-payload ~* &* +@all"
+        ));
+        assert!(!same_rules(old, "user default on nopass ~* &* -@all"));
     }
 }
