@@ -151,6 +151,17 @@ pub(crate) enum Snapshots {
         /// Its id, or its run.
         id: String,
     },
+    /// Reads the files of a server from start to end, as a restored volume holds them; prints one line of JSON.
+    Read {
+        /// The server's directory, or one above it.
+        directory: PathBuf,
+        /// The RDB's name, where it is not dump.rdb.
+        #[arg(long, value_name = "NAME")]
+        rdb: Option<String>,
+        /// Writes the same line here too, cut to what a Pod's status takes.
+        #[arg(long, value_name = "FILE")]
+        result: Option<PathBuf>,
+    },
     /// Deletes one, even the last one of an upgrade that still soaks.
     Delete {
         #[command(flatten)]

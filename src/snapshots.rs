@@ -1,14 +1,18 @@
 //! `understudy snapshots`: what was taken, whether it can be read back, and how to get it back. Works while control runs.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context;
 use understudy_config::Config;
-use understudy_control::snapshot::{Catalogue, RestoreTo, SnapshotHandle};
+use understudy_control::snapshot::{Catalogue, RestoreTo, SnapshotHandle, read_data};
 
 use crate::cli::Snapshots;
+
+/// Longest message of a container that has ended: what the kubelet takes over into the Pod's status.
+const MESSAGE_BYTES_MAX: usize = 4096;
 
 pub(crate) async fn run(command: Snapshots) -> anyhow::Result<ExitCode> {
     match command {
@@ -36,6 +40,11 @@ pub(crate) async fn run(command: Snapshots) -> anyhow::Result<ExitCode> {
             );
             Ok(ExitCode::SUCCESS)
         }
+        Snapshots::Read {
+            directory,
+            rdb,
+            result,
+        } => read(directory, rdb, result).await,
         Snapshots::Delete { config, id } => {
             let (provider, id) = open(&config.config).await?.find(&id).await?;
             provider.delete(&id).await?;
@@ -43,6 +52,26 @@ pub(crate) async fn run(command: Snapshots) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Exit code 1 where the files are not what a server would load.
+async fn read(
+    directory: PathBuf,
+    rdb: Option<String>,
+    result: Option<PathBuf>,
+) -> anyhow::Result<ExitCode> {
+    let reading = tokio::task::spawn_blocking(move || read_data(&directory, rdb.as_deref()));
+    let read = reading.await?;
+    println!("{}", serde_json::to_string(&read)?);
+    if let Some(file) = result {
+        // No file beside it and no rename: a Pod's termination log is one file that is mounted.
+        std::fs::write(&file, read.to_line(MESSAGE_BYTES_MAX))
+            .with_context(|| format!("write {}", file.display()))?;
+    }
+    Ok(match read.sound {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 async fn open(file: &std::path::Path) -> anyhow::Result<Catalogue> {

@@ -18,6 +18,7 @@
 mod agents;
 mod catalogue;
 mod copy;
+mod data;
 mod error;
 mod keep;
 mod local;
@@ -36,6 +37,7 @@ mod wire;
 
 pub use agents::{AgentSnapshots, Sidecars};
 pub use catalogue::Catalogue;
+pub use data::{Checksum, DataRead, read_data};
 pub use error::SnapshotError;
 pub use local::LocalSnapshots;
 pub use logins::Logins;
