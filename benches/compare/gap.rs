@@ -135,7 +135,7 @@ async fn one() -> Result<(Duration, String), understudy_lab::LabError> {
         .map_or(Duration::ZERO, |gap| gap.waited);
     load.stop().await;
     let report = scene
-        .call(&["UPGRADE", "REPORT", understudy_lab::POOL])
+        .call(&["UPGRADE", "REPORT", understudy_lab::POOL, "JSON"])
         .await?;
     let report = report.into_bytes().unwrap_or_default();
     let report: serde_json::Value = serde_json::from_slice(&report).unwrap_or_default();

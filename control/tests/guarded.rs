@@ -110,7 +110,7 @@ mod guarded_tests {
         }
 
         async fn report(&self) -> String {
-            self.upgrade("REPORT p").await.as_str_lossy().unwrap()
+            self.upgrade("REPORT p JSON").await.as_str_lossy().unwrap()
         }
 
         /// Until STATUS says so.

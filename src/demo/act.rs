@@ -188,7 +188,10 @@ impl Acts<'_> {
 
     /// Where control says that the time of the last hold went.
     async fn steps(&self, shard: &str) -> anyhow::Result<String> {
-        let answer = self.scene.call(&["UPGRADE", "REPORT", POOL]).await?;
+        let answer = self
+            .scene
+            .call(&["UPGRADE", "REPORT", POOL, "JSON"])
+            .await?;
         let report: Value = serde_json::from_slice(&answer.into_bytes().unwrap_or_default())
             .context("read REPORT")?;
         let notes = row(&report, shard).map(|row| row["notes"].clone());

@@ -5,8 +5,16 @@ use understudy_lab::{POOL, Scene, Version};
 
 use crate::stage::{LIMIT, all, assert_clean, options, served, under_load, verdict};
 
-async fn report(scene: &Scene) -> Value {
+async fn page(scene: &Scene) -> String {
     let answer = scene.call(&["UPGRADE", "REPORT", POOL]).await.unwrap();
+    String::from_utf8(answer.into_bytes().unwrap()).unwrap()
+}
+
+async fn report(scene: &Scene) -> Value {
+    let answer = scene
+        .call(&["UPGRADE", "REPORT", POOL, "JSON"])
+        .await
+        .unwrap();
     serde_json::from_slice(&answer.into_bytes().unwrap()).unwrap()
 }
 
@@ -81,5 +89,28 @@ async fn a_report_says_what_was_done_and_which_line_to_change() {
         notes.contains(": hold ") && notes.contains("drain"),
         "{notes}"
     );
+    let page = page(&scene).await;
+    let snapshot = shard["snapshot"]["id"].as_str().unwrap();
+    for line in [
+        format!("pool {POOL}: finalized"),
+        "upgrade 2 of s1".to_owned(),
+        "  cutover      auto, hold at most 2000 ms".to_owned(),
+        "shard s1: finalized".to_owned(),
+        format!("  target       {target}"),
+        format!("  config       set the primary of shard s1 to {target}"),
+    ] {
+        assert!(
+            page.lines().any(|it| it == line),
+            "no line '{line}' in\n{page}"
+        );
+    }
+    for part in [
+        snapshot,
+        " differences",
+        "longest gap",
+        "FINALIZE closed it",
+    ] {
+        assert!(page.contains(part), "no '{part}' in\n{page}");
+    }
     assert_clean(&verdict(load, &all(&scene.targets)).await);
 }

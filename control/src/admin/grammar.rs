@@ -40,6 +40,7 @@ pub(crate) enum Request {
     },
     Report {
         pool: String,
+        json: bool,
     },
     Rollback {
         pool: String,
@@ -115,7 +116,10 @@ pub(crate) const USAGE: [(&str, &str); 17] = [
         "ROLLBACK pool [shard] [ACCEPT-LOSS n]",
         "Move back to the old servers.",
     ),
-    ("REPORT pool", "Everything worth keeping about the upgrade."),
+    (
+        "REPORT pool [JSON]",
+        "Everything worth keeping about the upgrade.",
+    ),
     (
         "WAIT pool phase timeout-ms",
         "Answer when the pool has reached the phase.",
@@ -210,6 +214,11 @@ pub(crate) fn parse(arguments: &[&[u8]]) -> Result<Request, Refusal> {
         }),
         ("REPORT", [pool]) => Ok(Request::Report {
             pool: (*pool).to_owned(),
+            json: false,
+        }),
+        ("REPORT", [pool, word]) if word.eq_ignore_ascii_case("JSON") => Ok(Request::Report {
+            pool: (*pool).to_owned(),
+            json: true,
         }),
         ("ROLLBACK", [pool, rest @ ..]) => rollback(pool, rest),
         ("WAIT", [pool, phase, timeout]) => {

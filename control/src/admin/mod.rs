@@ -41,7 +41,7 @@ impl Upgrades {
             Request::Rehearse { pool } => verbs::rehearse(&self.inner, &pool).await,
             Request::Abort { pool } => verbs::abort(&self.inner, &pool).await,
             Request::Finalize { pool } => verbs::finalize(&self.inner, &pool).await,
-            Request::Report { pool } => verbs::report(&self.inner, &pool).await,
+            Request::Report { pool, json } => verbs::report(&self.inner, &pool, json).await,
             Request::Rollback {
                 pool,
                 shard,

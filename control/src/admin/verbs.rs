@@ -73,13 +73,13 @@ pub(super) fn list(inner: &Inner) -> Value {
     Value::Array(pools(inner).iter().map(line).collect())
 }
 
-pub(super) async fn report(inner: &Inner, pool: &str) -> Result<Value, No> {
+pub(super) async fn report(inner: &Inner, pool: &str, as_json: bool) -> Result<Value, No> {
     let upgrades = inner.world.journal.upgrades().await.map_err(No::wrong)?;
-    Ok(json(&status::report(
-        pool,
-        &shards(inner, pool)?,
-        &upgrades,
-    )))
+    let shards = shards(inner, pool)?;
+    Ok(match as_json {
+        true => json(&status::report::as_json(pool, &shards, &upgrades)),
+        false => Value::text(status::report::as_text(pool, &shards, &upgrades)),
+    })
 }
 
 /// The one shard that waits for the operator.

@@ -1,6 +1,7 @@
 //! What an operator sees: every shard as it is now, on a board that the drivers write and STATUS, WAIT and REPORT read.
 
 mod render;
+pub(crate) mod report;
 mod way_back;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use tokio::sync::watch;
 use crate::journal::ShardRecord;
 use crate::phase::{Phase, pool_phase};
 
-pub(crate) use render::{as_json, as_text, epoch, report};
+pub(crate) use render::{as_json, as_text, epoch};
 pub(crate) use way_back::WayBack;
 
 /// What a shard waits for while control finds out how it stands.

@@ -1,21 +1,21 @@
-//! STATUS as INFO-like text and as JSON, and REPORT.
+//! STATUS as INFO-like text and as JSON.
 
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
 use super::{Live, WayBack};
-use crate::journal::{Direction, ShardRecord, UpgradeRecord};
+use crate::journal::{Direction, ShardRecord};
 use crate::phase::{Phase, pool_phase};
 
 /// Keys that the old server lacks, named in STATUS; all of them are counted.
 const WAY_BACK_KEYS_MAX: usize = 100;
 
-fn name(phase: Option<Phase>) -> &'static str {
+pub(super) fn name(phase: Option<Phase>) -> &'static str {
     phase.map_or("none", Phase::name)
 }
 
-fn phase_of(shards: &[Live]) -> Option<Phase> {
+pub(super) fn phase_of(shards: &[Live]) -> Option<Phase> {
     pool_phase(shards.iter().map(|live| live.record.phase))
 }
 
@@ -100,38 +100,6 @@ pub(crate) fn as_text(pool: &str, shards: &[Live]) -> String {
     out
 }
 
-/// Everything worth keeping about a pool's upgrades, as JSON.
-pub(crate) fn report(pool: &str, shards: &[Live], upgrades: &[UpgradeRecord]) -> Value {
-    let rows: Vec<Value> = shards
-        .iter()
-        .map(|live| {
-            let record = &live.record;
-            json!({
-                "shard": record.shard,
-                "phase": record.phase.name(),
-                "upgrade": record.upgrade,
-                "source": record.source,
-                "target": record.target,
-                "snapshot": record.snapshot,
-                "keys_verified": record.keys_verified,
-                "differences": record.differences,
-                "hold_ms": record.hold_ms,
-                "way_back": live.way_back().as_ref().map(ToString::to_string),
-                "attempt": record.attempt,
-                "notes": record.notes,
-                "error": record.error,
-                "by_hand": live.by_hand,
-                "config": format!("set the primary of shard {} to {}", record.shard, serving(live)),
-            })
-        })
-        .collect();
-    let upgrades: Vec<&UpgradeRecord> = upgrades
-        .iter()
-        .filter(|upgrade| upgrade.pool == pool)
-        .collect();
-    json!({ "pool": pool, "phase": name(phase_of(shards)), "upgrades": upgrades, "shards": rows })
-}
-
 /// The number of the shard's route, as the journal has it.
 pub(crate) fn epoch(record: &ShardRecord) -> u64 {
     record.epoch + moves(record)
@@ -155,7 +123,7 @@ fn moves(record: &ShardRecord) -> u64 {
     }
 }
 
-fn serving(live: &Live) -> &str {
+pub(super) fn serving(live: &Live) -> &str {
     match moves(&live.record) {
         1 => &live.record.target,
         _ => &live.record.source,
