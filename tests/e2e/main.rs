@@ -18,6 +18,7 @@ mod partition;
 mod probe;
 mod proxies;
 mod report;
+mod sentinel;
 #[cfg(feature = "kube")]
 mod sidecar;
 mod soak;

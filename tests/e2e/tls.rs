@@ -5,7 +5,7 @@
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 use understudy_lab::wire::Reply;
-use understudy_lab::{POOL, ServerOptions, ServerTls, Version};
+use understudy_lab::{Cast, POOL, ServerOptions, ServerTls, Version};
 
 use crate::stage::{LIMIT, all, assert_clean, options, served, under_load, verdict};
 
@@ -39,12 +39,7 @@ async fn servers_without_a_plain_port_are_upgraded_rolled_back_and_upgraded_agai
     let (_directory, files) = certificates();
     let mut wanted = options(Version::Redis7_0_15, Version::Redis7_0_15);
     wanted.shards = 1;
-    wanted.extra_config = format!(
-        "control: {{ guard: {{ tls: {{ certificate: {}, key: {}, client_ca: {} }} }} }}\n",
-        files.certificate.display(),
-        files.key.display(),
-        files.authority.display()
-    );
+    wanted.cast = Cast::Separate { proxies: 1 };
     wanted.server = ServerOptions::new().tls_only(files);
     let (mut scene, load) = under_load(&wanted).await;
     scene.start_upgrade(&["HOLD-MAX", "2000"]).await.unwrap();
@@ -52,6 +47,7 @@ async fn servers_without_a_plain_port_are_upgraded_rolled_back_and_upgraded_agai
     served(&load).await;
     follows(&scene).await;
     // The guard is made again, and the source comes back to it.
+    scene.control_mut().kill().unwrap();
     scene.control_mut().restart(&[]).await.unwrap();
     follows(&scene).await;
     served(&load).await;

@@ -24,7 +24,7 @@ use crate::journal::{
 use crate::metrics::CutoverResult;
 use crate::phase::Phase;
 use crate::verify::{self, CompareOptions};
-use crate::world::build;
+use crate::world::{build, sentinels};
 
 /// Attempts of one cutover, when drain or lag ended the ones before.
 const ATTEMPTS_MAX: u32 = 3;
@@ -202,6 +202,11 @@ impl Driver {
         if let Err(failure) = self.check_snapshot(&passage.from).await {
             return Ok(Crossed::Held(failure));
         }
+        if let Some(watched) = self.watched_by_sentinel(&passage.from, &passage.to).await {
+            return Ok(Crossed::Held(Failure::Failed(format!(
+                "the attempt did not start: {watched}"
+            ))));
+        }
         let from = self.world.servers.standing(&passage.from).await?;
         let to = self.world.servers.standing(&passage.to).await?;
         let identity = identity.unwrap_or_else(|| Identity::of(&from, &to));
@@ -279,6 +284,29 @@ impl Driver {
         } else {
             Crossed::Held(failure)
         })
+    }
+
+    /// Who would take roles into its own hands, if anybody listens where Sentinels listen. Known to PLAN, and may have come since.
+    pub(super) async fn watched_by_sentinel(&self, from: &str, to: &str) -> Option<String> {
+        let mut watched = Vec::new();
+        for url in [from, to] {
+            let part = match url == self.record.source {
+                true => "source",
+                false => "target",
+            };
+            if let Ok(mut server) = self.world.servers.hold(url).await
+                && sentinels(&mut server).await > 0
+            {
+                watched.push(format!("the {part}"));
+            }
+        }
+        if watched.is_empty() {
+            return None;
+        }
+        Some(format!(
+            "a Sentinel watches {}: SENTINEL REMOVE on every Sentinel until the upgrade has ended",
+            watched.join(" and ")
+        ))
     }
 
     /// Steps 1 to 8. `None` when committed; lines when a rehearsal has come to its end.

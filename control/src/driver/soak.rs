@@ -241,6 +241,10 @@ impl Driver {
                 }
             }
         }
+        if source.is_ok() && target.is_ok() {
+            let (from, to) = (&self.record.source, &self.record.target);
+            warnings.extend(self.watched_by_sentinel(from, to).await);
+        }
         self.warn(warnings);
         self.keep_foreign().await;
         way

@@ -66,12 +66,11 @@ pub(super) async fn ask(
     shared: &Shared,
     prepared: Option<Client>,
     request: &Psync,
-    listening_port: Option<u16>,
 ) -> Result<Continued, Refusal> {
     let _one_at_a_time = shared.asking.lock().await;
     let early = match prepared {
         // What was prepared may have been closed since; nothing was begun on it.
-        Some(mut client) => introduce(&mut client, listening_port)
+        Some(mut client) => introduce(&mut client)
             .await
             .ok()
             .map(|target| (client, target)),
@@ -81,9 +80,7 @@ pub(super) async fn ask(
         Some(introduced) => introduced,
         None => {
             let mut client = prepare(shared).await.map_err(Refusal::passing)?;
-            let target = introduce(&mut client, listening_port)
-                .await
-                .map_err(Refusal::passing)?;
+            let target = introduce(&mut client).await.map_err(Refusal::passing)?;
             (client, target)
         }
     };
@@ -122,13 +119,13 @@ pub(super) async fn ask(
     }
 }
 
-/// Says what a replica says, and reads what the target is, in one round trip.
-async fn introduce(client: &mut Client, listening_port: Option<u16>) -> Result<Observed, String> {
-    let port = listening_port.unwrap_or(0).to_string();
+/// Says what a replica says, and reads what the target is, in one round trip. Never `listening-port`: a Sentinel that watches
+/// the target would find the source by it, and send it to the target past the guard, where a full copy wipes it (seen with
+/// 7.0: `+fix-slave-config` a second after it came).
+async fn introduce(client: &mut Client) -> Result<Observed, String> {
     // One option a command: an unknown one spoils the rest of its command. Never dual-channel or rdb-channel-repl.
     let commands = [
         vec!["INFO", "everything"],
-        vec!["REPLCONF", "listening-port", &port],
         vec!["REPLCONF", "capa", "eof"],
         vec!["REPLCONF", "capa", "psync2"],
     ];

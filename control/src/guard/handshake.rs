@@ -22,13 +22,8 @@ pub(super) struct Psync {
     pub(super) offset: u64,
 }
 
-/// A source that has said all it says before its request.
-#[derive(Debug)]
-pub(super) struct Greeted {
-    pub(super) request: Result<Psync, String>,
-    /// The port that it listens on, for the target's list of replicas.
-    pub(super) listening_port: Option<u16>,
-}
+/// What a source asked for, or why that cannot be continued.
+pub(super) type Asked = Result<Psync, String>;
 
 /// Why there is no request.
 #[derive(Debug, thiserror::Error)]
@@ -48,10 +43,9 @@ pub(super) enum HandshakeError {
 /// Answers until the PSYNC, which is left unanswered.
 ///
 /// Not cancel safe: dropped half way, the connection is to be closed; before PSYNC that costs the source nothing.
-pub(super) async fn greet(source: &Socket) -> Result<Greeted, HandshakeError> {
+pub(super) async fn greet(source: &Socket) -> Result<Asked, HandshakeError> {
     let mut inbox = BytesMut::with_capacity(1024);
     let mut scanner = RequestScanner::new();
-    let mut listening_port = None;
     for _ in 0..COMMANDS_MAX {
         let args = next_command(source, &mut inbox, &mut scanner).await?;
         let text = |index: usize| {
@@ -62,23 +56,10 @@ pub(super) async fn greet(source: &Socket) -> Result<Greeted, HandshakeError> {
         match text(0).to_ascii_uppercase().as_str() {
             "PING" => super::relay::write_all(source, b"+PONG\r\n").await?,
             "AUTH" => super::relay::write_all(source, b"+OK\r\n").await?,
-            "REPLCONF" => {
-                if text(1).eq_ignore_ascii_case("listening-port") {
-                    listening_port = text(2).parse().ok();
-                }
-                super::relay::write_all(source, b"+OK\r\n").await?;
-            }
+            "REPLCONF" => super::relay::write_all(source, b"+OK\r\n").await?,
             "PSYNC" => {
-                let request = request(
-                    &args
-                        .iter()
-                        .map(|arg| String::from_utf8_lossy(arg))
-                        .collect::<Vec<_>>(),
-                );
-                return Ok(Greeted {
-                    request,
-                    listening_port,
-                });
+                let texts = args.iter().map(|arg| String::from_utf8_lossy(arg));
+                return Ok(request(&texts.collect::<Vec<_>>()));
             }
             "SYNC" => return Err(HandshakeError::Sync),
             other => return Err(HandshakeError::Stranger(other.chars().take(32).collect())),

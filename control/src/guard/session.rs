@@ -10,7 +10,7 @@ use understudy_net::{Incoming, PeerName, Socket, TlsError};
 
 use super::GuardState;
 use super::ask::{self, Continued, Refusal};
-use super::handshake::{Greeted, HandshakeError, Psync, greet};
+use super::handshake::{HandshakeError, Psync, greet};
 use super::relay;
 use super::shared::Shared;
 
@@ -48,15 +48,11 @@ pub(super) async fn run(
         Ok(Err(why)) => return tracing::debug!(%peer, why, "no replication handshake"),
         Err(_) => return tracing::debug!(%peer, "no replication handshake in time"),
     };
-    let Greeted {
-        request,
-        listening_port,
-    } = greeted;
     let open = OpenRequest {
         source: Some(source),
         owed: false,
     };
-    let request = match request {
+    let request = match greeted {
         Ok(request) => request,
         Err(why) => {
             open.refuse(&why);
@@ -69,7 +65,7 @@ pub(super) async fn run(
             );
         }
     };
-    let serving = serve(&shared, id, open, &request, listening_port);
+    let serving = serve(&shared, id, open, &request);
     let ended = tokio::select! {
         // Dropping the rest answers the request if it is still open, and closes both connections.
         _ = stopped.wait_for(|stopped| *stopped) => GuardState::Lost { why: "the guard was stopped".to_owned() },
@@ -104,13 +100,7 @@ fn refuse_stranger(shared: &Shared, id: u64, cause: &HandshakeError) -> String {
 }
 
 /// From the request to the end of the link; gives the state to be left behind.
-async fn serve(
-    shared: &Shared,
-    id: u64,
-    mut open: OpenRequest,
-    request: &Psync,
-    listening_port: Option<u16>,
-) -> GuardState {
+async fn serve(shared: &Shared, id: u64, mut open: OpenRequest, request: &Psync) -> GuardState {
     let mut parked = shared.parked();
     let is_parked = *parked.borrow_and_update();
     let mut prepared = None;
@@ -129,7 +119,7 @@ async fn serve(
         }
     }
     shared.tell(id, GuardState::Asking);
-    let asking = ask::ask(shared, prepared, request, listening_port);
+    let asking = ask::ask(shared, prepared, request);
     let asked = while_waiting(&mut open, asking).await;
     let Continued {
         target,

@@ -185,7 +185,8 @@ async fn saves(server: &mut Held) -> bool {
         .is_some_and(|points| !points.is_empty())
 }
 
-async fn sentinels(server: &mut Held) -> u64 {
+/// How many Sentinels listen on a server; one that it does not say is none.
+pub(crate) async fn sentinels(server: &mut Held) -> u64 {
     let Ok(answer) = server
         .raw(&[b"PUBSUB", b"NUMSUB", b"__sentinel__:hello"])
         .await

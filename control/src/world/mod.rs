@@ -16,7 +16,7 @@ use crate::proxies::Proxies;
 use crate::snapshot::{LocalSnapshots, Logins, Providers};
 
 pub(crate) use carry::{carry_scripts, carry_settings, carry_users};
-pub(crate) use gather::{Asked, build, gather};
+pub(crate) use gather::{Asked, build, gather, sentinels};
 pub(crate) use guards::Guards;
 pub(crate) use servers::{Held, ServerFailure, Servers, one_line, standing};
 

@@ -337,20 +337,33 @@ impl Scene {
             admin,
             http,
         };
-        let control = match options.cast {
+        let mut control = match options.cast {
             Cast::Registered { lease, .. } => match &self.control {
-                None => format!("control: {{ proxy_lease: {lease} }}\n"),
-                Some(control) => format!(
-                    "control: {{ address: \"{}\", proxy_lease: {lease} }}\n",
-                    control.admin()
-                ),
+                None => vec![format!("proxy_lease: {lease}")],
+                Some(control) => vec![
+                    format!("address: \"{}\"", control.admin()),
+                    format!("proxy_lease: {lease}"),
+                ],
             },
-            Cast::Embedded | Cast::Separate { .. } if proxies.is_empty() => String::new(),
+            Cast::Embedded | Cast::Separate { .. } if proxies.is_empty() => Vec::new(),
             Cast::Embedded | Cast::Separate { .. } => {
                 let by = if options.sidecars { "agents" } else { "here" };
                 let proxies = proxies.join(", ");
-                format!("control: {{ snapshots: {by}, proxies: [{proxies}] }}\n")
+                vec![format!("snapshots: {by}"), format!("proxies: [{proxies}]")]
             }
+        };
+        // Servers that replicate by TLS dial the guard by TLS.
+        control.extend(options.server.tls().map(|files| {
+            format!(
+                "guard: {{ tls: {{ certificate: {}, key: {}, client_ca: {} }} }}",
+                files.certificate.display(),
+                files.key.display(),
+                files.authority.display()
+            )
+        }));
+        let control = match control.as_slice() {
+            [] => String::new(),
+            settings => format!("control: {{ {} }}\n", settings.join(", ")),
         };
         let text = self.config(options, &home.join(&name), &ports, &control);
         std::fs::write(&config, text).map_err(LabError::io("write a config"))?;
