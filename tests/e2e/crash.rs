@@ -120,7 +120,10 @@ async fn killed_at(effect: &str, moment: &str) {
 }
 
 async fn frozen_at(effect: &str, moment: &str) {
-    let case = with_cause(effect, format!("{effect}:{moment}:stop:1"));
+    frozen(with_cause(effect, format!("{effect}:{moment}:stop:1"))).await;
+}
+
+async fn frozen(case: String) {
     let (scene, load, probe) = scene_with(case.clone()).await;
     start(&scene, &case).await;
     if !scene.control().is_frozen_within(REACHED).await {
@@ -172,5 +175,18 @@ async fn control_may_stand_still_in_the_middle_of_a_cutover() {
 async fn control_may_be_killed_in_the_middle_of_an_undo() {
     for effect in UNDO {
         killed_at(effect, "applied").await;
+    }
+}
+
+/// Roles are half undone meanwhile, and nobody serves: clients wait, and are served as soon as it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn control_may_stand_still_in_the_middle_of_an_undo() {
+    for effect in UNDO {
+        for moment in ["begun", "applied"] {
+            frozen_at(effect, moment).await;
+        }
+    }
+    for moment in ["begun", "applied"] {
+        frozen(format!("{UNDONE},release:{moment}:stop:1")).await;
     }
 }

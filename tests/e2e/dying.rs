@@ -208,6 +208,51 @@ async fn dies_at_the_commit(who: Who) -> (Scene, Load) {
     (scene, load)
 }
 
+/// So many keys that comparing them takes seconds.
+const KEYS: &str = "120000";
+
+/// Dies when some keys were compared and most were not.
+async fn dies_while_compared(who: Who) -> (Scene, Load, String) {
+    let case = format!("{who:?} dead inside the comparison");
+    let (mut scene, load) = scene(None).await;
+    let fill = ["DEBUG", "POPULATE", KEYS, "filler", "16"];
+    scene.sources[0].call(&fill).await.unwrap();
+    scene.start_upgrade(&HOLD).await.unwrap();
+    let inside = |status: &Value| {
+        let shard = &status["shards"][0];
+        let compared = shard["keys_verified"].as_u64().unwrap_or(0);
+        shard["phase"] == "verify"
+            && compared > 0
+            && compared < shard["keys_total"].as_u64().unwrap_or(0) / 2
+    };
+    scene.wait_until(&case, LIMIT, inside).await.unwrap();
+    scene.control().freeze().unwrap();
+    who.of(&mut scene).kill9().unwrap();
+    scene.control().thaw().unwrap();
+    said(&scene, &case).await;
+    (scene, load, case)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_dies_inside_the_comparison_is_no_clients_business() {
+    let (mut scene, load, case) = dies_while_compared(Who::Target).await;
+    ends_aborted(&scene, &load, &case).await;
+    // Back, it is as empty or as full as it likes: it is ours, and may be tried again.
+    scene.targets[0].restart().await.unwrap();
+    let again = ["HOLD-MAX", "2000", "REPLACE"];
+    scene.start_upgrade(&again).await.unwrap();
+    scene.wait_for("soak", LIMIT).await.unwrap();
+    assert_clean(&verdict(load, &[&scene.targets[0]]).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_dies_inside_the_comparison_ends_the_attempt_and_nothing_else() {
+    let (mut scene, load, case) = dies_while_compared(Who::Source).await;
+    scene.sources[0].restart().await.unwrap();
+    ends_aborted(&scene, &load, &case).await;
+    only_the_dead_server_is_felt(&verdict(load, &[&scene.sources[0]]).await, &case);
+}
+
 /// Both ways, while the operator has not said CUTOVER.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_dies_while_cutover_is_awaited_makes_it_verify_again() {
