@@ -160,9 +160,20 @@ impl Driver {
         };
         self.waits_for(Some("the comparison".to_owned()));
         let (source, target) = (self.record.source.clone(), self.record.target.clone());
-        let mut outcome = self.compare(&source, &target).await?;
-        self.make_drifted_expiries_absolute(&mut outcome).await?;
+        let compared = match self.is_void().await {
+            None => self.compare_and_repair(&source, &target).await,
+            Some(what) => return self.replicate_again(&what).await,
+        };
         self.waits_for(None);
+        if let Err(Failure::Stopped) = compared {
+            return Err(Failure::Stopped);
+        }
+        let differs = !compared.as_ref().is_ok_and(verify::Outcome::is_equal);
+        // Two servers of which one was restarted or follows no more have nothing to compare.
+        if differs && let Some(what) = self.is_void().await {
+            return self.replicate_again(&what).await;
+        }
+        let outcome = compared?;
         self.record.keys_verified = outcome.keys_compared;
         self.record.differences = outcome.differences.len() as u64;
         self.save().await?;
@@ -172,8 +183,7 @@ impl Driver {
         let from = self.world.servers.standing(&source).await?;
         let to = self.world.servers.standing(&target).await?;
         if let Some(what) = identity.broken_by(&from, &to) {
-            self.record.note(format!("verification void: {what}"));
-            return self.enter(Phase::Replicate).await;
+            return self.replicate_again(&what).await;
         }
         if outcome.unsettled.len() > UNSETTLED_MAX {
             self.record.note(format!(
@@ -184,6 +194,22 @@ impl Driver {
         }
         self.unsettled = outcome.unsettled;
         self.enter(Phase::Cutover).await
+    }
+
+    async fn replicate_again(&mut self, what: &str) -> Result<(), Failure> {
+        self.waits_for(None);
+        self.record.note(format!("verification void: {what}"));
+        self.enter(Phase::Replicate).await
+    }
+
+    async fn compare_and_repair(
+        &mut self,
+        source: &str,
+        target: &str,
+    ) -> Result<verify::Outcome, Failure> {
+        let mut outcome = self.compare(source, target).await?;
+        self.make_drifted_expiries_absolute(&mut outcome).await?;
+        Ok(outcome)
     }
 
     /// 6.2 replicates a time to live, not a time; said again as a time, it is the same on both. Only those keys are compared

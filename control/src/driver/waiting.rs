@@ -57,7 +57,7 @@ impl Driver {
     }
 
     /// What makes the verification void, as far as both servers answer.
-    async fn is_void(&self) -> Option<String> {
+    pub(super) async fn is_void(&self) -> Option<String> {
         let from = self
             .world
             .servers

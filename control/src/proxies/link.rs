@@ -76,7 +76,8 @@ impl ProxyLink {
     }
 
     async fn client(&mut self) -> Result<&mut Client, ClientError> {
-        let usable = self.client.take().filter(Client::is_usable);
+        // A proxy that was restarted has ended it: that is no failure of what is asked next.
+        let usable = self.client.take_if(|client| !client.has_ended());
         let client = match (usable, &self.address) {
             (Some(client), _) => client,
             (None, ProxyAddress::Here(server)) => server.in_memory(),

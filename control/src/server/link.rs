@@ -117,6 +117,11 @@ impl ServerLink {
         self.client.is_usable()
     }
 
+    /// Whether the server has ended the connection while nobody asked anything on it, as its `timeout` does.
+    pub fn has_ended(&mut self) -> bool {
+        self.client.has_ended()
+    }
+
     /// What the server is now, in one round trip.
     pub async fn observe(&mut self) -> Result<Observed, ServerError> {
         let answer = self.ask(&["INFO", "everything"]).await?;

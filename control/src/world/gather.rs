@@ -110,7 +110,7 @@ async fn server_facts(world: &World, url: &str) -> Result<ServerFacts, ServerFai
         .collect();
     let build = build(&seen);
     let (big_keys, sampled) = big_keys(&mut server).await;
-    Ok(ServerFacts {
+    let facts = ServerFacts {
         url: url.to_owned(),
         build,
         standing: standing(&seen),
@@ -132,7 +132,15 @@ async fn server_facts(world: &World, url: &str) -> Result<ServerFacts, ServerFai
         big_keys,
         sampled,
         clock_ahead_ms: i64::try_from(clock_ahead_ms).unwrap_or(i64::MAX),
-    })
+    };
+    // What a server is not allowed to say counts as absent; what it could not say any more does not.
+    match server.is_usable() {
+        true => Ok(facts),
+        false => Err(ServerFailure {
+            server: url.to_owned(),
+            cause: "the connection was lost while it was asked what it is; try again".to_owned(),
+        }),
+    }
 }
 
 fn now_micros() -> u64 {

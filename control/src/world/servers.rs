@@ -122,11 +122,12 @@ impl Servers {
 
 impl Held {
     async fn connect(&mut self) -> Result<(), ServerFailure> {
-        if self.slot.broken
-            && let Some(link) = self.slot.link.as_mut()
+        let slot = &mut *self.slot;
+        if let Some(link) = slot.link.as_mut()
+            && (slot.broken || link.has_ended())
         {
             let again = link.reconnect().await.map(drop);
-            self.slot.broken = again.is_err();
+            slot.broken = again.is_err();
             return self.checked(again);
         }
         if self.slot.link.is_none() {
@@ -145,6 +146,11 @@ impl Held {
                 cause: one_line(&error),
             }
         })
+    }
+
+    /// False when a call was not finished: what was asked behind it was not asked.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.slot.link.as_ref().is_some_and(ServerLink::is_usable)
     }
 
     fn link(&mut self) -> Result<&mut ServerLink, ServerFailure> {

@@ -252,6 +252,22 @@ impl Client {
         !self.used_up
     }
 
+    /// Whether the peer has ended the connection while nobody asked anything on it. It is used up then, and nothing was sent.
+    pub fn has_ended(&mut self) -> bool {
+        if self.used_up {
+            return true;
+        }
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        // What it says unasked stays in the buffer.
+        while let Poll::Ready(read) = self.poll_fill(&mut context) {
+            if read.is_err() {
+                self.used_up = true;
+                return true;
+            }
+        }
+        false
+    }
+
     /// The connection itself, with what was read and not used yet: for handshakes that end in a stream.
     pub fn into_parts(self) -> (Stream, BytesMut) {
         (self.stream, self.replies.buffer)
