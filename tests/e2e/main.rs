@@ -5,6 +5,7 @@
     reason = "in a test, a failed expectation ends the test"
 )]
 
+mod chaos;
 mod cli;
 mod crash;
 mod demo;

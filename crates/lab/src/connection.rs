@@ -24,7 +24,8 @@ const BEHIND_MAX: Duration = Duration::from_millis(500);
 
 /// Everything one task owns.
 pub(crate) struct Connection {
-    pub(crate) address: Address,
+    /// Where it connects: the first, and behind one that cannot be reached the next.
+    pub(crate) addresses: Vec<Address>,
     pub(crate) book: Book,
     pub(crate) planner: Planner,
     pub(crate) watch: Arc<Watch>,
@@ -61,6 +62,7 @@ impl Connection {
                         .connects_failed
                         .fetch_add(1, Ordering::Relaxed);
                     tracing::debug!(connection = self.book.connection, %cause, "connect failed");
+                    self.addresses.rotate_left(1);
                     tokio::time::sleep(CONNECT_PAUSE).await;
                 }
             }
@@ -69,7 +71,7 @@ impl Connection {
     }
 
     async fn dial(&self) -> io::Result<Wire> {
-        let mut wire = Wire::connect(&self.address, CONNECT_TIMEOUT).await?;
+        let mut wire = Wire::connect(&self.addresses[0], CONNECT_TIMEOUT).await?;
         if self.resp3 {
             let greeting = tokio::time::timeout(CONNECT_TIMEOUT, wire.call(&["HELLO", "3"])).await;
             match greeting.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
@@ -249,7 +251,7 @@ impl Connection {
             FindingKind::ConnectionLost,
             None,
             outstanding,
-            why.to_string(),
+            format!("{why}, at {}", self.addresses[0]),
         );
         // What was sent last was executed at the latest now, as far as its own EXPIRE goes.
         let now_ms = unix_ms();

@@ -87,7 +87,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Begins at once, on the current runtime. Connections take the addresses in turn (two proxies of one pool).
+    /// Begins at once, on the current runtime. Connections take the addresses in turn (two proxies of one pool), and go
+    /// to the next one when theirs cannot be reached.
     /// The keys are expected to be absent: a second load on the same servers needs another prefix.
     pub fn start(addresses: &[Address], options: &LoadOptions) -> Load {
         let watch = Arc::new(Watch::new(options.connections));
@@ -99,29 +100,31 @@ impl Load {
             shared: options.shared,
             value_bytes_max: options.value_bytes_max,
         };
-        let tasks =
-            (0..options.connections)
-                .zip(addresses.iter().cycle())
-                .map(|(number, address)| {
-                    let connection = Connection {
-                        address: address.clone(),
-                        book: Book::new(
-                            number,
-                            &options.prefix,
-                            options.groups.max(1),
-                            options.hash_tags,
-                        ),
-                        planner: Planner::new(options.seed, number, mix),
-                        watch: Arc::clone(&watch),
-                        resp3: options.resp3_every > 0
-                            && number % options.resp3_every == options.resp3_every - 1,
-                        pipeline_max: options.pipeline_max,
-                        rate: options.rate,
-                        reply_timeout: options.reply_timeout,
-                        sequence: 0,
-                    };
-                    tokio::spawn(connection.run())
-                });
+        let tasks = (0..options.connections)
+            .take_while(|_| !addresses.is_empty())
+            .map(|number| {
+                let first = number % addresses.len();
+                let mut addresses = addresses.to_vec();
+                addresses.rotate_left(first);
+                let connection = Connection {
+                    addresses,
+                    book: Book::new(
+                        number,
+                        &options.prefix,
+                        options.groups.max(1),
+                        options.hash_tags,
+                    ),
+                    planner: Planner::new(options.seed, number, mix),
+                    watch: Arc::clone(&watch),
+                    resp3: options.resp3_every > 0
+                        && number % options.resp3_every == options.resp3_every - 1,
+                    pipeline_max: options.pipeline_max,
+                    rate: options.rate,
+                    reply_timeout: options.reply_timeout,
+                    sequence: 0,
+                };
+                tokio::spawn(connection.run())
+            });
         Load {
             tasks: tasks.collect(),
             prefix: options.prefix.clone(),

@@ -2,10 +2,11 @@
 
 /// SplitMix64: enough for choosing commands, not for secrets.
 #[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Random {
+    /// The same numbers for the same seed.
+    pub fn new(seed: u64) -> Random {
         Random(seed)
     }
 
@@ -18,13 +19,13 @@ impl Random {
     }
 
     /// From 0 to `end`, without `end`. 0 when `end` is 0.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         let end = u64::try_from(end).unwrap_or(u64::MAX).max(1);
         usize::try_from(self.next() % end).unwrap_or(0)
     }
 
     /// True once in `n` times.
-    pub(crate) fn once_in(&mut self, n: usize) -> bool {
+    pub fn once_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
 }
