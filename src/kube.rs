@@ -1,10 +1,12 @@
-//! Who takes snapshots of volumes, where the config has `kubernetes:`: this process, by recipes.
+//! Who takes snapshots of volumes, where the config has `kubernetes:`: this process, by recipes. And who says whether the Pod
+//! of a silent proxy is gone.
 //!
 //! No API server is asked at the start: one that is away then holds up upgrades, not clients.
 
 use std::sync::Arc;
 
 use understudy_config::Config;
+use understudy_control::Whereabouts;
 use understudy_control::snapshot::SnapshotProvider;
 
 /// The providers beside `local`; none where the config names no cluster, or sidecars take the snapshots.
@@ -45,6 +47,35 @@ pub(crate) async fn providers(
         "the config has `kubernetes`, and this build was made without the feature `kube`"
     );
     Ok(Vec::new())
+}
+
+/// Where Kubernetes puts a service account's token.
+#[cfg(feature = "kube")]
+const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+/// Who knows where the Pods of silent proxies are: the API server that the config names, or that of the Pod we run in where it
+/// has a token for us.
+#[cfg(feature = "kube")]
+pub(crate) async fn whereabouts(config: &Config) -> anyhow::Result<Option<Arc<dyn Whereabouts>>> {
+    use anyhow::Context;
+    use understudy_kube::Pods;
+    use understudy_kube::cluster::live::LiveCluster;
+
+    let kubeconfig = match &config.kubernetes {
+        Some(section) => section.kubeconfig.as_deref(),
+        None if std::path::Path::new(TOKEN).exists() => None,
+        None => return Ok(None),
+    };
+    let cluster = LiveCluster::connect(kubeconfig)
+        .await
+        .context("kubernetes")?;
+    Ok(Some(Arc::new(Pods::new(Arc::new(cluster)))))
+}
+
+/// A build without `kube` asks nobody.
+#[cfg(not(feature = "kube"))]
+pub(crate) async fn whereabouts(_: &Config) -> anyhow::Result<Option<Arc<dyn Whereabouts>>> {
+    Ok(None)
 }
 
 /// Reads the recipes and what the config tells them, as the start does; every problem at once. Answers how many there are.

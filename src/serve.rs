@@ -44,7 +44,9 @@ pub(crate) async fn both(args: Serve) -> anyhow::Result<ExitCode> {
         .context("start the proxy")?;
     let proxy_admin = admin_server(&config, proxy.admin_table());
     let snapshots = kube::providers(&config).await?;
-    let control = Control::start_with(Arc::clone(&config), Some(proxy_admin), snapshots)
+    let whereabouts = kube::whereabouts(&config).await?;
+    let proxy_admin = Some(proxy_admin);
+    let control = Control::start_asking(Arc::clone(&config), proxy_admin, snapshots, whereabouts)
         .await
         .context("start control")?;
     // One /metrics shows both.
@@ -75,7 +77,8 @@ pub(crate) async fn control(args: &ConfigFile) -> anyhow::Result<ExitCode> {
     begin()?;
     let config = Arc::new(load(&args.config)?);
     let snapshots = kube::providers(&config).await?;
-    let control = Control::start_with(Arc::clone(&config), None, snapshots)
+    let whereabouts = kube::whereabouts(&config).await?;
+    let control = Control::start_asking(Arc::clone(&config), None, snapshots, whereabouts)
         .await
         .context("start control")?;
     let pages = serve_pages(&config, &control).await?;

@@ -16,11 +16,12 @@ use crate::effects::Failpoint;
 use crate::journal::{Journal, JournalError, Options, RouteRecord, ShardRecord, UpgradeRecord};
 use crate::metrics::{ControlCollector, ControlPages, CutoverMetrics};
 use crate::phase::Phase;
-use crate::proxies::Proxies;
+use crate::proxies::{Home, Proxies};
 use crate::snapshot::{
     AgentSnapshots, LocalSnapshots, Logins, Providers, SnapshotError, SnapshotProvider,
 };
 use crate::status::{Board, Key, Live};
+use crate::whereabouts::Whereabouts;
 use crate::world::{Guards, Servers, World};
 
 /// Orders that may wait for a shard's driver. At the limit the operator is told that it is busy.
@@ -28,6 +29,9 @@ const ORDERS_MAX: usize = 8;
 
 /// Between two looks for proxies that do not know where a shard is that no driver looks after.
 const WARDEN_LOOK: Duration = Duration::from_secs(2);
+
+/// Between two looks at the Pods of silent proxies: a third of the lease, and never less or more than these.
+const TENANTS_LOOK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Longest wait for the drivers when control is stopped.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -71,6 +75,14 @@ pub(crate) struct Inner {
     pub(crate) starting: tokio::sync::Mutex<()>,
     /// A proxy registered that is behind.
     pub(crate) lost: tokio::sync::Notify,
+    /// A proxy registered that was not known, or moved.
+    pub(crate) newcomer: tokio::sync::Notify,
+    /// Looks after the Pods of proxies.
+    tenants: Mutex<Option<JoinHandle<()>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Control {
@@ -90,6 +102,16 @@ impl Control {
         config: Arc<Config>,
         local_proxy: Option<Arc<AdminServer>>,
         providers: Vec<Arc<dyn SnapshotProvider>>,
+    ) -> Result<Control, StartError> {
+        Self::start_asking(config, local_proxy, providers, None).await
+    }
+
+    /// As [`Control::start_with`], with somebody who knows where the Pods of silent proxies are.
+    pub async fn start_asking(
+        config: Arc<Config>,
+        local_proxy: Option<Arc<AdminServer>>,
+        providers: Vec<Arc<dyn SnapshotProvider>>,
+        whereabouts: Option<Arc<dyn Whereabouts>>,
     ) -> Result<Control, StartError> {
         if let Some(files) = &config.control.guard.tls {
             // Said now, and not when the first shard is about to be fenced.
@@ -112,9 +134,11 @@ impl Control {
         }
         for known in journal.proxies().await? {
             let pools = known.pools.into_iter().collect();
+            let seen = known.pod_seen;
+            let home = known.pod.map(|pod| Home { pod, seen });
             proxies
                 .registry()
-                .remember(&known.id, &known.address, pools);
+                .remember(&known.id, &known.address, home, pools);
         }
         let last_term = journal.last_term().await?;
         proxies.registry().seen(last_term);
@@ -131,6 +155,7 @@ impl Control {
             logins,
             local_snapshots: snapshots,
             providers: Providers::new(providers),
+            whereabouts,
             metrics: CutoverMetrics::new()?,
             journal,
             failpoint: Arc::new(Failpoint::from_environment()),
@@ -144,10 +169,13 @@ impl Control {
             warden: Mutex::default(),
             starting: tokio::sync::Mutex::new(()),
             lost: tokio::sync::Notify::new(),
+            newcomer: tokio::sync::Notify::new(),
+            tenants: Mutex::default(),
         });
         inner.board.recovering();
         inner.recover(&records, &upgrades, routes);
         inner.watch_over_ends();
+        inner.watch_over_tenants();
         Ok(Control { inner })
     }
 
@@ -176,8 +204,9 @@ impl Control {
     /// Ends every driver where it stands; a later start goes on from there. Attempts under way are undone first.
     pub async fn stop(self) {
         let warden = self.inner.warden().take();
-        if let Some(warden) = warden {
-            warden.abort();
+        let tenants = lock(&self.inner.tenants).take();
+        for watching in [warden, tenants].into_iter().flatten() {
+            watching.abort();
         }
         for desk in self.inner.desks().values() {
             desk.wish.send_replace(Wish::Stop);
@@ -241,6 +270,28 @@ impl Inner {
             }
         });
         *self.warden() = Some(watching);
+    }
+
+    /// The Pods of proxies that went silent are asked for, and once those of all that came: one that this API server never
+    /// showed is not missed when it is not there.
+    fn watch_over_tenants(self: &Arc<Self>) {
+        if self.world.whereabouts.is_none() {
+            return;
+        }
+        let inner = self.clone();
+        let between =
+            (inner.world.proxies.registry().lease() / 3).clamp(TENANTS_LOOK.0, TENANTS_LOOK.1);
+        let watching = tokio::spawn(async move {
+            let mut last = String::new();
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(between) => {}
+                    () = inner.newcomer.notified() => {}
+                }
+                inner.world.look_after_tenants(&mut last).await;
+            }
+        });
+        *lock(&self.tenants) = Some(watching);
     }
 
     fn keep(&self, task: JoinHandle<()>) {

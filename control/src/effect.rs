@@ -80,6 +80,8 @@ pub enum Effect {
     Retire { server: String },
     /// A server that gained its role keeps it over a restart: what CONFIG REWRITE wrote down of its former role goes.
     KeepRole { server: String },
+    /// A server that lost its role answers no read while its link is down: whoever still reads there learns nothing old.
+    RefuseStale { server: String },
     /// Gives a server its own settings back.
     Disarm {
         server: String,
@@ -93,7 +95,7 @@ pub enum Effect {
 }
 
 /// The effects' names, for failpoints and crash tests.
-pub const EFFECTS: [&str; 22] = [
+pub const EFFECTS: [&str; 23] = [
     "take-snapshot",
     "arm",
     "attach",
@@ -114,13 +116,14 @@ pub const EFFECTS: [&str; 22] = [
     "unfence",
     "retire",
     "keep-role",
+    "refuse-stale",
     "disarm",
     "release-snapshot",
 ];
 
 impl Effect {
     /// The effects' names, for failpoints and crash tests.
-    pub const ALL: [&str; 22] = EFFECTS;
+    pub const ALL: [&str; 23] = EFFECTS;
 
     /// The effect's name.
     pub fn name(&self) -> &'static str {
@@ -145,6 +148,7 @@ impl Effect {
             Effect::Unfence { .. } => "unfence",
             Effect::Retire { .. } => "retire",
             Effect::KeepRole { .. } => "keep-role",
+            Effect::RefuseStale { .. } => "refuse-stale",
             Effect::Disarm { .. } => "disarm",
             Effect::ReleaseSnapshot { .. } => "release-snapshot",
         }
@@ -209,6 +213,9 @@ impl fmt::Display for Effect {
             Effect::Unfence { server } => write!(out, "make {server} a primary again"),
             Effect::Retire { server } => write!(out, "leave {server} fenced, following nobody"),
             Effect::KeepRole { server } => write!(out, "let {server} keep its role over a restart"),
+            Effect::RefuseStale { server } => {
+                write!(out, "let {server} refuse reads while its link is down")
+            }
             Effect::ReleaseSnapshot { snapshot, why } => {
                 let name = match snapshot.id.as_str() {
                     "" => &snapshot.run,

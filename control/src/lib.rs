@@ -25,6 +25,7 @@ pub mod server;
 pub mod snapshot;
 mod status;
 pub mod verify;
+mod whereabouts;
 mod world;
 
 pub use control::{Control, StartError};
@@ -32,3 +33,4 @@ pub use effect::EFFECTS;
 pub use journal::{FILE_NAME as JOURNAL_FILE, Journal, JournalError};
 pub use phase::Phase;
 pub use recovery::recover_from_servers;
+pub use whereabouts::{Fate, PodName, Whereabouts};

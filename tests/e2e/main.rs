@@ -11,6 +11,8 @@ mod crash;
 mod demo;
 mod disk;
 mod dying;
+#[cfg(feature = "kube")]
+mod gone;
 mod huge;
 mod input;
 mod metrics;

@@ -69,7 +69,7 @@ async fn known(scene: &Scene) -> Vec<String> {
 }
 
 /// Waits until the list of proxies is as wanted.
-async fn known_until(scene: &Scene, wanted: impl Fn(&[String]) -> bool) -> Vec<String> {
+pub(crate) async fn known_until(scene: &Scene, wanted: impl Fn(&[String]) -> bool) -> Vec<String> {
     let deadline = Instant::now() + LIMIT;
     loop {
         let lines = known(scene).await;
@@ -224,16 +224,68 @@ async fn hazard_14_a_proxy_that_slept_through_the_cutover_and_was_forgotten_serv
     scene.wait_for("soak", LIMIT).await.unwrap();
     let ended = scene.call(&["UPGRADE", "FINALIZE", POOL]).await.unwrap();
     assert_eq!(ended, Reply::ok());
-    // From here on the old server learns nothing: what it answers is old.
+    // From here on the old server learns nothing.
     assert_eq!(awake.call(&["SET", "k", "new"]).await.unwrap(), Reply::ok());
-    let old = scene.sources[0].call(&["GET", "k"]).await.unwrap();
-    assert_eq!(old, bulk("old"));
     let mut frame = Vec::new();
     encode(&mut frame, &["GET", "k"]);
     asleep.send(&frame).await.unwrap();
     scene.proxies[1].thaw().unwrap();
     assert_eq!(asleep.reply().await.unwrap(), bulk("new"));
     known_until(&scene, |lines| lines.len() == 2).await;
+}
+
+/// How many reads the old server has refused.
+async fn refused_reads(scene: &Scene) -> u64 {
+    let stats = scene.sources[0].call(&["INFO", "commandstats"]).await;
+    let stats = String::from_utf8(stats.unwrap().into_bytes().unwrap()).unwrap();
+    let line = stats.lines().find(|line| line.starts_with("cmdstat_get:"));
+    let count = line.and_then(|line| line.split("rejected_calls=").nth(1));
+    count.map_or(0, |count| count.split(',').next().unwrap().parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hazard_14_a_proxy_that_was_never_armed_was_forgotten_and_is_cut_off_reads_nothing_old() {
+    let scene = Scene::start(&registered(2, 1)).await.unwrap();
+    let lines = known_until(&scene, |lines| lines.len() == 2).await;
+    let sleeper = id_of(&lines, &scene.proxies[1]);
+    let (mut awake, mut asleep) = (connect(&scene, 0).await, connect(&scene, 1).await);
+    assert_eq!(awake.call(&["SET", "k", "old"]).await.unwrap(), Reply::ok());
+    assert_eq!(asleep.call(&["GET", "k"]).await.unwrap(), bulk("old"));
+    scene.proxies[1].freeze().unwrap();
+    let forget = ["UPGRADE", "FORGET", &sleeper];
+    let deadline = Instant::now() + LIMIT;
+    while scene.call(&forget).await.unwrap() != Reply::ok() {
+        assert!(Instant::now() < deadline, "it is not forgotten");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // It is seen to use the source, as a stranger now.
+    let refused = scene.start_upgrade(&[]).await.unwrap_err().to_string();
+    assert!(refused.contains("BLOCKED other-writers"), "{refused}");
+    let accept = ["ACCEPT", "other-writers"];
+    scene.start_upgrade(&accept).await.unwrap();
+    scene.wait_for("soak", LIMIT).await.unwrap();
+    let ended = scene.call(&["UPGRADE", "FINALIZE", POOL]).await.unwrap();
+    assert_eq!(ended, Reply::ok());
+    assert_eq!(awake.call(&["SET", "k", "new"]).await.unwrap(), Reply::ok());
+    // It lives on, with the connection to the old server that it has, and nobody tells it anything.
+    scene.control().freeze().unwrap();
+    let mut frame = Vec::new();
+    encode(&mut frame, &["GET", "k"]);
+    asleep.send(&frame).await.unwrap();
+    scene.proxies[1].thaw().unwrap();
+    let deadline = Instant::now() + LIMIT;
+    while refused_reads(&scene).await == 0 {
+        assert!(Instant::now() < deadline, "the old server was not asked");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    scene.control().thaw().unwrap();
+    let said = asleep.reply().await.unwrap();
+    assert_ne!(said, bulk("old"));
+    known_until(&scene, |lines| {
+        lines.iter().all(|line| line.contains("s1=1")) && lines.len() == 2
+    })
+    .await;
+    assert_eq!(asleep.call(&["GET", "k"]).await.unwrap(), bulk("new"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -69,8 +69,7 @@ async fn look(inner: &Inner, start: &Start) -> Result<Vec<Looked>, No> {
             .know(&start.pool, shard, &primary)
             .map_err(No::wrong)?;
         let key = (start.pool.clone(), shard.clone());
-        (world.proxies.registry())
-            .ready(&key, std::time::Instant::now())
+        (world.ready(&key).await)
             .map_err(|in_the_way| No::blocked(format!("proxies: {in_the_way}")))?;
         let census = world
             .proxies
@@ -184,7 +183,11 @@ pub(super) async fn plan(inner: &Inner, start: Start) -> Result<Value, No> {
         "journal fsync {:.1} ms",
         fsync.as_secs_f64() * 1_000.0
     )];
-    for looked in look(inner, &start).await? {
+    let looked = look(inner, &start).await?;
+    if let Some(note) = inner.world.unseen_pods(&start.pool).await {
+        lines.push(format!("{} proxies: {note}", start.pool));
+    }
+    for looked in looked {
         let facts = &looked.facts;
         lines.push(format!(
             "{} source {} {} keys {} -> target {} {} keys {}; link native; epoch {}",
@@ -323,6 +326,9 @@ fn effects(inner: &Inner, start: &Start, looked: &Looked) -> Result<Vec<Effect>,
     });
     effects.extend(passage.effects());
     effects.push(Effect::KeepRole { server: target });
+    effects.push(Effect::RefuseStale {
+        server: source.clone(),
+    });
     effects.push(Effect::Retire { server: source });
     Ok(effects)
 }

@@ -137,7 +137,7 @@ pub(crate) const USAGE: [(&str, &str); 17] = [
         "A registered proxy is gone for good: attempts no longer wait for it.",
     ),
     (
-        "REGISTER id:instance address pool shard=epoch … [pool shard=epoch …]",
+        "REGISTER id:instance address [@namespace/pod/uid/container] pool shard=epoch … [pool shard=epoch …]",
         "A proxy's own: it serves clients, and asks what holds.",
     ),
     (

@@ -26,6 +26,9 @@ pub(super) async fn register(inner: &Inner, said: Registration) -> Result<Value,
         id: said.id.clone(),
         address: said.address.clone(),
         pools: said.shards.keys().map(|(pool, _)| pool.clone()).collect(),
+        pod: said.pod.clone(),
+        // Asked for as soon as it is known.
+        pod_seen: false,
         registered_at_ms: now_ms(),
     };
     let stands = said.shards.clone();
@@ -46,6 +49,7 @@ pub(super) async fn register(inner: &Inner, said: Registration) -> Result<Value,
         );
         let kept = inner.world.journal.keep_proxy(record).await;
         kept.map_err(No::wrong)?;
+        inner.newcomer.notify_one();
     }
     let routes = inner.world.journal.routes().await.map_err(No::wrong)?;
     let mut lines = vec![format!(
@@ -90,7 +94,7 @@ pub(super) async fn forget(inner: &Inner, id: &str) -> Result<Value, No> {
     Ok(Value::ok())
 }
 
-/// One line for each: `id=… address=… instance=… seen_ms=… lease=valid|lapsed|unheard sessions/s1=3 …`
+/// One line for each: `id=… address=… instance=… seen_ms=… lease=valid|lapsed|unheard [pod=…] sessions/s1=3 …`
 pub(super) fn list(inner: &Inner) -> Value {
     let lines = inner.world.proxies.registry().lines(Instant::now());
     let texts = lines.into_iter().map(|line| {
@@ -110,6 +114,9 @@ pub(super) fn list(inner: &Inner) -> Value {
             or_dash(seen),
             line.lease
         );
+        if let Some(pod) = line.pod {
+            text.push_str(&format!(" pod={pod}"));
+        }
         for ((pool, shard), epoch) in line.shards {
             text.push_str(&format!(" {pool}/{shard}={epoch}"));
         }

@@ -81,7 +81,15 @@ impl Driver {
                 self.told_to_go = true;
             }
             self.go_on()?;
-            let crossed = self.attempt_forward().await?;
+            let crossed = match self.attempt_forward().await {
+                Ok(Crossed::Held(failure)) => Crossed::Held(self.weigh_silence(failure).await),
+                Ok(crossed) => crossed,
+                // Not begun, since a proxy did not answer.
+                Err(failure) => match self.weigh_silence(failure).await {
+                    passing @ Failure::Passing(_) => Crossed::Held(passing),
+                    other => return Err(other),
+                },
+            };
             attempts += 1;
             match crossed {
                 Crossed::Committed => return Ok(()),
@@ -130,8 +138,7 @@ impl Driver {
     /// One attempt, from the snapshot to the commit or the undo.
     async fn attempt_forward(&mut self) -> Result<Crossed, Failure> {
         let key = (self.record.pool.clone(), self.record.shard.clone());
-        let ready = (self.world.proxies.registry()).ready(&key, Instant::now());
-        if let Err(in_the_way) = ready {
+        if let Err(in_the_way) = self.world.ready(&key).await {
             return Ok(Crossed::Held(in_the_way.into()));
         }
         let source = self.record.source.clone();

@@ -150,6 +150,8 @@ impl Driver {
         let mut attempts = 0;
         loop {
             attempts += 1;
+            let key = (self.record.pool.clone(), self.record.shard.clone());
+            self.world.ready(&key).await?;
             self.ensure_snapshot(&target).await?;
             self.compare_for_rollback(accept_loss).await?;
             self.may_roll_back(accept_loss)
@@ -208,6 +210,7 @@ impl Driver {
     async fn settle_rollback(&mut self) {
         let (source, target) = (self.record.source.clone(), self.record.target.clone());
         self.keep_role(&source).await;
+        self.refuse_stale("target", &target).await;
         if let Err(error) = self
             .perform(Effect::Retire {
                 server: target.clone(),

@@ -16,6 +16,7 @@ mod lost;
 mod publish;
 mod resume;
 mod rollback_point;
+mod silence;
 mod snapshots;
 mod soak;
 mod stop;

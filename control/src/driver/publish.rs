@@ -9,6 +9,7 @@ use super::hold_clock::ms;
 use super::{Driver, Failure, UnderWay};
 use crate::cutover::{Passage, Step};
 use crate::effect::{Effect, Gate, Outcome};
+use crate::effects::SERVES_STALE;
 use crate::journal::{Direction, EffectRecord, now_ms};
 use crate::phase::Phase;
 use crate::proxies::{GateCode, ProxyError};
@@ -24,6 +25,7 @@ impl Driver {
         let passage = self.committed_passage(Direction::Forward)?;
         self.publish(&passage).await?;
         self.keep_role(&passage.to).await;
+        self.refuse_stale("source", &passage.from).await;
         self.measure_gap().await;
         self.record.soak_since_ms = Some(now_ms());
         self.show_by_hand(None);
@@ -146,6 +148,41 @@ impl Driver {
                 "the new primary did not write down its role: {error}"
             ));
         }
+    }
+
+    /// No client of ours is on this server any more; a proxy that control does not know of may still read there. The old value
+    /// is in the journal before the new one is set, with those that arming changed, and is put back with them.
+    pub(super) async fn refuse_stale(&mut self, side: &str, server: &str) {
+        let told = match self.remember_stale(side, server).await {
+            Ok(()) => {
+                let server = server.to_owned();
+                self.perform_anyway(Effect::RefuseStale { server }).await
+            }
+            Err(failure) => Err(failure),
+        };
+        match told {
+            Ok(Outcome::Said(lines)) => lines.into_iter().for_each(|line| self.record.note(line)),
+            Ok(_) => {}
+            Err(failure) => self.record.note(format!(
+                "{server} was not told to refuse stale reads: {failure}"
+            )),
+        }
+    }
+
+    async fn remember_stale(&mut self, side: &str, server: &str) -> Result<(), Failure> {
+        let kept = self.record.armed.get(side);
+        if kept.is_some_and(|kept| kept.contains_key(SERVES_STALE)) {
+            return Ok(());
+        }
+        let old = (self.world.servers.hold(server).await?)
+            .setting(SERVES_STALE)
+            .await?;
+        if let Some(old) = old.filter(|old| old != "no") {
+            let kept = self.record.armed.entry(side.to_owned()).or_default();
+            kept.insert(SERVES_STALE.to_owned(), old);
+            self.save().await?;
+        }
+        Ok(())
     }
 
     /// True when every proxy answers that it stands open at the new epoch.

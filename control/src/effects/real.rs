@@ -23,6 +23,9 @@ const CONTINUE_PATIENCE: Duration = Duration::from_millis(1_500);
 /// Where a retired server looks for its primary: nobody listens there, so it keeps its data and refuses writes.
 pub(crate) const NOWHERE: (&str, u16) = ("127.0.0.1", 1);
 
+/// Whether a replica answers reads while its link is down.
+pub(crate) const SERVES_STALE: &str = "replica-serve-stale-data";
+
 /// A backlog that survives a hiccup of the way back. Bytes.
 const BACKLOG_MIN: u64 = 64 << 20;
 
@@ -163,6 +166,7 @@ impl Real {
             Effect::Unfence { server } => unfence(&mut servers.hold(server).await?).await,
             Effect::Retire { server } => retire(&mut servers.hold(server).await?).await,
             Effect::KeepRole { server } => keep_role(&mut servers.hold(server).await?).await,
+            Effect::RefuseStale { server } => refuse_stale(&mut servers.hold(server).await?).await,
             Effect::Disarm { server, settings } => {
                 let mut server = servers.hold(server).await?;
                 for (name, value) in settings {
@@ -367,6 +371,19 @@ async fn keep_role(server: &mut Held) -> Result<Outcome, Cause> {
         None => Outcome::Done,
         Some(why) => Outcome::Said(vec![format!(
             "the new primary could not write down its role ({why}): see that it is not started as a replica"
+        )]),
+    })
+}
+
+/// Of no effect on a primary. Behind the commit and not with the fence: a server that refuses stale reads answers PSYNC with
+/// -MASTERDOWN instead of -NOMASTERLINK (6.2 to Valkey 9.1), so in an undo the winner, which asks the fenced loser for a
+/// partial resync, would drop its history and copy everything.
+async fn refuse_stale(server: &mut Held) -> Result<Outcome, Cause> {
+    server.set(SERVES_STALE, "no").await?;
+    Ok(match server.rewrite_config().await? {
+        None => Outcome::Done,
+        Some(why) => Outcome::Said(vec![format!(
+            "the old server serves stale reads again once it was restarted: it could not write down that it does not ({why})"
         )]),
     })
 }

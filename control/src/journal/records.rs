@@ -12,6 +12,7 @@ use crate::effect::{Effect, Outcome};
 use crate::guard::ForeignKeys;
 use crate::phase::Phase;
 use crate::snapshot::{LOCAL, SnapshotHandle, SnapshotWish};
+use crate::whereabouts::PodName;
 
 /// The format that this build writes.
 pub(crate) const FORMAT: u32 = 1;
@@ -389,6 +390,12 @@ pub struct ProxyRecord {
     pub address: String,
     /// The pools that it serves.
     pub pools: Vec<String>,
+    /// The Pod that it runs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodName>,
+    /// Our API server has shown that Pod.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pod_seen: bool,
     /// When it registered there, in milliseconds since 1970.
     pub registered_at_ms: u64,
 }

@@ -21,7 +21,7 @@ use understudy_net::AdminServer;
 use crate::effect::Gate;
 use link::ProxyAddress;
 pub(crate) use link::{ProxyError, ProxyLink};
-pub(crate) use registry::{InTheWay, Refused, Registration, Registry};
+pub(crate) use registry::{Home, InTheWay, Key, Refused, Registration, Registry, Tenant};
 pub(crate) use reply::{GateCode, GateReport, Pools, Stats};
 
 /// A proxy answers an order that needs no drain within this time, or it counts as gone. Its fsync is in it.

@@ -7,10 +7,13 @@
 //!   check     before PREPARE: the same, in the same lives, and nobody else
 //! ```
 //! A proxy counts its lease from the moment of its question, we from the moment at which that arrives: ours ends later. So
-//! one that is silent for longer than a lease serves nobody of an armed shard, and an operator may say that it is gone.
+//! one that is silent for longer than a lease serves nobody of an armed shard, and an operator may say that it is gone; or
+//! control does, where an API server says that its Pod is (`whereabouts.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+
+use crate::whereabouts::PodName;
 
 /// Pool and shard.
 pub(crate) type Key = (String, String);
@@ -27,8 +30,31 @@ pub(crate) struct Registration {
     pub(crate) life: String,
     /// Where its admin port is dialled.
     pub(crate) address: String,
+    /// The Pod that it runs in, where it runs in one.
+    pub(crate) pod: Option<PodName>,
     /// Where it stands.
     pub(crate) shards: BTreeMap<Key, u64>,
+}
+
+/// A proxy's Pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Home {
+    pub(crate) pod: PodName,
+    /// Our API server has shown this very Pod.
+    pub(crate) seen: bool,
+}
+
+/// A proxy that runs in a Pod, as of now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tenant {
+    pub(crate) id: String,
+    pub(crate) life: String,
+    pub(crate) address: String,
+    pub(crate) home: Home,
+    /// It was not heard for a lease.
+    pub(crate) silent: bool,
+    /// Nor for a tenth of it more: it may be forgotten.
+    pub(crate) lapsed: bool,
 }
 
 /// What it is told of one shard.
@@ -95,6 +121,16 @@ pub(crate) struct InTheWay {
     what: String,
     /// True when it may go better by itself.
     pub(crate) passing: bool,
+    /// The id of a proxy that is in the way by its silence.
+    pub(crate) silent: Option<String>,
+}
+
+impl InTheWay {
+    /// The same, and what else is known of it.
+    pub(crate) fn saying(mut self, text: &str) -> InTheWay {
+        self.what = format!("{}; {text}", self.what);
+        self
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -104,6 +140,7 @@ struct Member {
     former: Option<String>,
     twin: Option<Instant>,
     address: String,
+    home: Option<Home>,
     pools: BTreeSet<String>,
     shards: BTreeMap<Key, u64>,
     /// Since this control started.
@@ -127,6 +164,7 @@ pub(crate) struct Line {
     pub(crate) seen_ms: Option<u128>,
     /// `valid`, `lapsed`, or `unheard` since control started.
     pub(crate) lease: &'static str,
+    pub(crate) pod: Option<PodName>,
     pub(crate) shards: BTreeMap<Key, u64>,
 }
 
@@ -155,12 +193,19 @@ impl Registry {
     }
 
     /// One that the journal knows. It counts as unheard until it speaks.
-    pub(crate) fn remember(&mut self, id: &str, address: &str, pools: BTreeSet<String>) {
+    pub(crate) fn remember(
+        &mut self,
+        id: &str,
+        address: &str,
+        home: Option<Home>,
+        pools: BTreeSet<String>,
+    ) {
         let member = Member {
             life: String::new(),
             former: None,
             twin: None,
             address: address.to_owned(),
+            home,
             pools,
             shards: BTreeMap::new(),
             heard: None,
@@ -195,7 +240,7 @@ impl Registry {
         let changed = match self.members.get_mut(&said.id) {
             None if full => return Err(Refused::Full),
             None => {
-                self.remember(&said.id, &said.address, pools.clone());
+                self.remember(&said.id, &said.address, None, pools.clone());
                 true
             }
             Some(member) => {
@@ -209,7 +254,8 @@ impl Registry {
                         other: member.address.clone(),
                     });
                 }
-                member.address != said.address || member.pools != pools
+                let pod = member.home.as_ref().map(|home| &home.pod);
+                member.address != said.address || member.pools != pools || pod != said.pod.as_ref()
             }
         };
         if let Some(member) = self.members.get_mut(&said.id) {
@@ -218,6 +264,9 @@ impl Registry {
                 member.former = (!former.is_empty()).then_some(former);
             }
             member.address = said.address;
+            if member.home.as_ref().map(|home| &home.pod) != said.pod.as_ref() {
+                member.home = said.pod.map(|pod| Home { pod, seen: false });
+            }
             member.pools = pools;
             member.heard = Some(now);
             member.shards.clone_from(&said.shards);
@@ -262,9 +311,8 @@ impl Registry {
             .members
             .get(id)
             .ok_or_else(|| Refused::Unknown(id.to_owned()))?;
-        let since = now.duration_since(member.heard.unwrap_or(self.born));
-        // A tenth more, for clocks that do not run alike.
-        let lapsed = self.lease + self.lease / 10;
+        let since = self.silence(member, now);
+        let lapsed = self.lapse();
         if since <= lapsed {
             return Err(Refused::Lives {
                 id: id.to_owned(),
@@ -284,6 +332,58 @@ impl Registry {
         Ok(())
     }
 
+    /// How long nothing was heard of it; of one that was not heard since control started, how long that is.
+    fn silence(&self, member: &Member, now: Instant) -> Duration {
+        now.duration_since(member.heard.unwrap_or(self.born))
+    }
+
+    /// A tenth more than the lease, for clocks that do not run alike.
+    fn lapse(&self) -> Duration {
+        self.lease + self.lease / 10
+    }
+
+    /// Those that run in Pods: all, or those that serve a pool.
+    pub(crate) fn tenants(&self, pool: Option<&str>, now: Instant) -> Vec<Tenant> {
+        let tenant = |(id, member): (&String, &Member)| {
+            let silence = self.silence(member, now);
+            Some(Tenant {
+                id: id.clone(),
+                life: member.life.clone(),
+                address: member.address.clone(),
+                home: member.home.clone()?,
+                silent: member.heard.is_none() || silence > self.lease,
+                lapsed: silence > self.lapse(),
+            })
+        };
+        let wanted = self.members.iter();
+        let wanted =
+            wanted.filter(|(_, member)| pool.is_none_or(|pool| member.pools.contains(pool)));
+        wanted.filter_map(tenant).collect()
+    }
+
+    /// Our API server shows a proxy's Pod. Answers where it is dialled and which pools it serves, when that is news.
+    pub(crate) fn seen_at_home(&mut self, tenant: &Tenant) -> Option<(String, BTreeSet<String>)> {
+        let member = self.members.get_mut(&tenant.id)?;
+        let home = member.home.as_mut()?;
+        if home.seen || home.pod != tenant.home.pod {
+            return None;
+        }
+        home.seen = true;
+        Some((member.address.clone(), member.pools.clone()))
+    }
+
+    /// As `forget`, by what was found out about its Pod, and only if it was not heard since: in the same life, at the same
+    /// place.
+    pub(crate) fn forget_tenant(&mut self, tenant: &Tenant, now: Instant) -> Result<(), Refused> {
+        let same = self.members.get(&tenant.id).is_some_and(|member| {
+            member.life == tenant.life && member.home.as_ref() == Some(&tenant.home)
+        });
+        match same {
+            true => self.forget(&tenant.id, now),
+            false => Err(Refused::Unknown(tenant.id.clone())),
+        }
+    }
+
     /// Whether everybody who serves this pool could take part in an attempt.
     pub(crate) fn ready(&self, key: &Key, now: Instant) -> Result<(), InTheWay> {
         for (id, member) in self.of_pool(&key.0) {
@@ -291,6 +391,11 @@ impl Registry {
                 who: format!("{id} at {}", member.address),
                 what,
                 passing,
+                silent: None,
+            };
+            let silent = |what: String, passing| InTheWay {
+                silent: Some(id.clone()),
+                ..in_the_way(what, passing)
             };
             let lease = self.lease.as_millis();
             match member.heard.map(|at| now.duration_since(at)) {
@@ -299,14 +404,14 @@ impl Registry {
                         "it registered before control was restarted and was not heard since; when it is gone for good, UPGRADE FORGET {id}"
                     );
                     let young = now.duration_since(self.born) <= self.lease;
-                    return Err(in_the_way(what, young));
+                    return Err(silent(what, young));
                 }
-                Some(silent) if silent > self.lease => {
+                Some(since) if since > self.lease => {
                     let what = format!(
                         "it was last heard {} ms ago and its lease is {lease} ms; when it is gone for good, UPGRADE FORGET {id}",
-                        silent.as_millis()
+                        since.as_millis()
                     );
-                    return Err(in_the_way(what, false));
+                    return Err(silent(what, false));
                 }
                 Some(_) => {}
             }
@@ -343,6 +448,7 @@ impl Registry {
             who,
             what: what.to_owned(),
             passing: true,
+            silent: None,
         };
         let Some(members) = self.armed.get(key).and_then(|armed| armed.members.as_ref()) else {
             return Err(stranger("?".to_owned(), "no attempt is armed"));
@@ -397,6 +503,7 @@ impl Registry {
                     Some(seen) if seen > self.lease => "lapsed",
                     Some(_) => "valid",
                 },
+                pod: member.home.as_ref().map(|home| home.pod.clone()),
                 shards: member.shards.clone(),
             }
         };

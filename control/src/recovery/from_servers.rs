@@ -5,6 +5,7 @@
 use understudy_config::Config;
 
 use crate::cutover::{Role, Standing};
+use crate::effects::SERVES_STALE;
 use crate::world::{self, Servers};
 
 /// Looks at every shard's server, and at the given pairs `pool/shard=url` of a server that may have taken over. The lines
@@ -76,6 +77,12 @@ async fn look(
                 standing.offset,
                 seen.keys_total()
             ));
+            if refuses_stale(servers, url).await {
+                lines.push(format!(
+                    "{pool}/{shard}: {url} refuses reads while its link is down; when it serves again: redis-cli -u {url} CONFIG SET \
+                     {SERVES_STALE} yes"
+                ));
+            }
             Some(standing)
         }
         Err(error) => {
@@ -83,6 +90,14 @@ async fn look(
             None
         }
     }
+}
+
+async fn refuses_stale(servers: &Servers, url: &str) -> bool {
+    let Ok(mut server) = servers.hold(url).await else {
+        return false;
+    };
+    let set = server.setting(SERVES_STALE).await;
+    matches!(set, Ok(Some(value)) if value == "no")
 }
 
 /// What a person would type.

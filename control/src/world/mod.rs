@@ -4,6 +4,7 @@ mod carry;
 mod gather;
 mod guards;
 mod servers;
+mod tenants;
 
 use std::sync::Arc;
 
@@ -14,11 +15,13 @@ use crate::journal::Journal;
 use crate::metrics::CutoverMetrics;
 use crate::proxies::Proxies;
 use crate::snapshot::{LocalSnapshots, Logins, Providers};
+use crate::whereabouts::Whereabouts;
 
 pub(crate) use carry::{carry_scripts, carry_settings, carry_users};
 pub(crate) use gather::{Asked, build, gather, sentinels};
 pub(crate) use guards::Guards;
 pub(crate) use servers::{Held, ServerFailure, Servers, one_line, standing};
+pub(crate) use tenants::Looked;
 
 /// The outside.
 pub(crate) struct World {
@@ -32,6 +35,8 @@ pub(crate) struct World {
     pub(crate) local_snapshots: LocalSnapshots,
     /// Whoever takes snapshots.
     pub(crate) providers: Providers,
+    /// Who knows where a proxy's Pod is.
+    pub(crate) whereabouts: Option<Arc<dyn Whereabouts>>,
     pub(crate) metrics: CutoverMetrics,
     /// One for all drivers, so that a place which is asked for once stops control once.
     pub(crate) failpoint: Arc<Failpoint>,

@@ -72,6 +72,8 @@ pub struct SceneOptions {
     pub extra_config: String,
     /// Environment of control (or of `serve`).
     pub environment: Vec<(String, String)>,
+    /// Environment of each proxy, by its number; further ones have none.
+    pub proxy_environment: Vec<Vec<(String, String)>>,
 }
 
 impl SceneOptions {
@@ -89,6 +91,7 @@ impl SceneOptions {
             server: ServerOptions::new(),
             extra_config: String::new(),
             environment: Vec::new(),
+            proxy_environment: Vec::new(),
         }
     }
 }
@@ -368,7 +371,7 @@ impl Scene {
         let text = self.config(options, &home.join(&name), &ports, &control);
         std::fs::write(&config, text).map_err(LabError::io("write a config"))?;
         let environment = if matches!(subcommand, "proxy" | "sidecar") {
-            Vec::new()
+            (options.proxy_environment.get(number).cloned()).unwrap_or_default()
         } else {
             options.environment.clone()
         };

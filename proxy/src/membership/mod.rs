@@ -1,7 +1,7 @@
 //! This proxy's registration with control: says who it is and where it stands, and does what the answer brings.
 //!
 //! ```text
-//!  every lease/3, over one kept connection:   UPGRADE REGISTER id:instance address pool shard=epoch …
+//!  every lease/3, over one kept connection:   UPGRADE REGISTER id:instance address [@pod] pool shard=epoch …
 //!                                             <- lease, term, and of each shard: epoch, open | armed | wait
 //!  workers get what it says as an order; the lease counts from the moment of the question, never from an order's arrival
 //! ```
@@ -9,6 +9,7 @@
 //! docs/gate.md. What is believed lives in the gates; here is only when it was last heard.
 
 mod answer;
+mod home;
 mod identity;
 
 use std::collections::HashMap;
@@ -57,6 +58,8 @@ enum Unheard {
 /// One proxy's registration.
 pub(crate) struct Membership {
     id: String,
+    /// The word for the Pod that we run in.
+    home: Option<String>,
     control: BackendUrl,
     /// Where control dials our admin port; the host is missing where every address of ours will do.
     admin: BackendUrl,
@@ -91,6 +94,7 @@ impl Membership {
         let control = config.control.address.clone()?;
         Some(Membership {
             id,
+            home: home::of_environment(),
             admin: admin(config),
             address: OnceLock::new(),
             control,
@@ -266,6 +270,7 @@ impl Membership {
             self.instance(inner),
             address.to_owned(),
         ];
+        words.extend(self.home.clone());
         for pool in &inner.known.routes.load().pools {
             words.push(pool.name.clone());
             let shards = pool.shards.iter();

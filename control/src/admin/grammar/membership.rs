@@ -6,6 +6,7 @@ use understudy_config::BackendUrl;
 
 use super::{Refusal, number, shown, wrong};
 use crate::proxies::Registration;
+use crate::whereabouts::PodName;
 
 /// Longest id of a proxy, and longest name of one of its starts.
 const ID_MAX: usize = 64;
@@ -33,6 +34,7 @@ pub(super) fn register(word: &str, address: &str, rest: &[&str]) -> Result<Regis
             "the address carries no login: it comes from control.login",
         ));
     }
+    let (pod, rest) = home(rest)?;
     let mut shards = BTreeMap::new();
     let mut pool: Option<&str> = None;
     for word in rest {
@@ -53,8 +55,26 @@ pub(super) fn register(word: &str, address: &str, rest: &[&str]) -> Result<Regis
         id,
         life,
         address: url.to_string(),
+        pod,
         shards,
     })
+}
+
+/// `@namespace/pod/uid/container` before the first pool. A control that does not know it takes it for a pool without shards;
+/// a pool of such a name is told apart by the shard behind it.
+fn home<'a>(rest: &'a [&'a str]) -> Result<(Option<PodName>, &'a [&'a str]), Refusal> {
+    match rest {
+        [word, pool, ..] if word.starts_with('@') && !pool.contains('=') => {
+            let pod = PodName::parse(&word[1..]).ok_or_else(|| {
+                wrong(format!(
+                    "'{}' is not @namespace/pod/uid/container",
+                    shown(word)
+                ))
+            })?;
+            Ok((Some(pod), &rest[1..]))
+        }
+        _ => Ok((None, rest)),
+    }
 }
 
 #[cfg(test)]
@@ -82,6 +102,18 @@ mod tests {
                 .map(|(key, epoch)| (key.as_str(), *epoch))
                 .eq(expect)
         );
+    }
+
+    #[test]
+    fn a_registration_may_name_its_pod_and_a_pool_may_look_like_one() {
+        let said = |rest: &[&str]| register("a:b", "redis://h:7380", rest);
+        let at_home = said(&["@shop/web-1/u-1/proxy", "p", "s1=3"]).unwrap();
+        assert_eq!(at_home.pod, PodName::parse("shop/web-1/u-1/proxy"));
+        assert_eq!(at_home.shards.len(), 1);
+        let pool = said(&["@shop/web-1/u-1/proxy", "s1=3"]).unwrap();
+        assert_eq!((pool.pod, pool.shards.len()), (None, 1));
+        assert_eq!(said(&["p", "s1=3"]).unwrap().pod, None);
+        assert!(said(&["@shop/web-1", "p", "s1=3"]).is_err());
     }
 
     #[test]

@@ -31,6 +31,7 @@ impl Book {
             id: id.into(),
             life: life.into(),
             address: format!("redis://{id}:7380"),
+            pod: PodName::parse(&format!("shop/{id}/u-{id}/proxy")),
             shards: BTreeMap::from([(key(), 3)]),
         };
         let now = self.at(ms);
@@ -143,7 +144,9 @@ fn who_leaves_is_gone_and_a_former_life_says_nothing() {
 fn a_restart_of_control_forgets_nobody_and_counts_on_nobody_it_has_not_heard() {
     let mut book = Book::new();
     let pools = BTreeSet::from(["p".to_owned()]);
-    book.registry.remember("a", "redis://a:7380", pools);
+    let pod = PodName::parse("shop/a/u-a/proxy").unwrap();
+    let home = Some(Home { pod, seen: true });
+    book.registry.remember("a", "redis://a:7380", home, pools);
     book.registry.resume(key(), 7);
     assert_eq!(book.registry.addresses(Some("p")), ["redis://a:7380"]);
     assert_eq!(book.registry.addresses(Some("q")), Vec::<String>::new());
@@ -172,4 +175,76 @@ fn a_proxy_that_lacks_the_shard_is_in_the_way_and_one_of_another_pool_is_not() {
     assert!(said.contains("does not serve shard s2"), "{said}");
     let elsewhere = ("q".to_owned(), "s1".to_owned());
     assert_eq!(book.registry.ready(&elsewhere, book.at(1)), Ok(()));
+}
+
+impl Book {
+    fn tenant(&self, id: &str, ms: u64) -> Tenant {
+        let tenants = self.registry.tenants(None, self.at(ms)).into_iter();
+        tenants.into_iter().find(|tenant| tenant.id == id).unwrap()
+    }
+
+    fn gone(&mut self, tenant: &Tenant, ms: u64) -> Result<(), Refused> {
+        let now = self.at(ms);
+        self.registry.forget_tenant(tenant, now)
+    }
+}
+
+#[test]
+fn a_proxy_whose_pod_is_gone_is_forgotten_by_the_rules_of_forget() {
+    let mut book = Book::new();
+    book.hears("a", "1", 0, Word::Open);
+    book.hears("b", "1", 0, Word::Open);
+    let alive = book.tenant("a", 1_000);
+    assert!(!alive.silent && !alive.lapsed && !alive.home.seen);
+    assert!(book.tenant("a", 1_050).silent && !book.tenant("a", 1_050).lapsed);
+    // Not while its lease, and the tenth behind it, run.
+    let refused = book.gone(&alive, 1_100);
+    assert!(matches!(refused, Err(Refused::Lives { .. })), "{refused:?}");
+    // Not during an attempt before its commit.
+    book.hears("a", "1", 2_000, Word::Open);
+    book.hears("b", "1", 2_000, Word::Open);
+    book.arm(7, 2_100).unwrap();
+    let silent = book.tenant("a", 4_000);
+    assert!(silent.lapsed);
+    let refused = book.gone(&silent, 4_000);
+    assert!(matches!(refused, Err(Refused::Armed { .. })), "{refused:?}");
+    book.registry.committed(&key());
+    assert_eq!(book.gone(&silent, 4_000), Ok(()));
+    assert_eq!(book.registry.addresses(None), ["redis://b:7380"]);
+}
+
+#[test]
+fn what_was_found_out_about_a_former_life_or_another_pod_forgets_nobody() {
+    let mut book = Book::new();
+    book.hears("a", "1", 0, Word::Open);
+    let before = book.tenant("a", 5_000);
+    assert!(before.lapsed);
+    book.hears("a", "2", 5_000, Word::Open);
+    assert!(book.gone(&before, 9_000).is_err(), "it was started again");
+    let before = book.tenant("a", 9_000);
+    let key = key();
+    let said = Registration {
+        id: "a".into(),
+        life: "2".into(),
+        address: "redis://a:7380".into(),
+        pod: PodName::parse("shop/a/another/proxy"),
+        shards: BTreeMap::from([(key, 3)]),
+    };
+    let now = book.at(9_000);
+    assert!(book.registry.register(said, now).unwrap().changed);
+    assert!(book.gone(&before, 19_000).is_err(), "it moved");
+    let moved = book.tenant("a", 19_000);
+    assert_eq!(book.gone(&moved, 19_000), Ok(()));
+}
+
+#[test]
+fn a_pod_counts_as_seen_once_and_until_the_proxy_moves() {
+    let mut book = Book::new();
+    book.hears("a", "1", 0, Word::Open);
+    let tenant = book.tenant("a", 0);
+    assert!(book.registry.seen_at_home(&tenant).is_some());
+    assert_eq!(book.registry.seen_at_home(&tenant), None, "no news");
+    assert!(book.tenant("a", 0).home.seen);
+    book.hears("a", "2", 10, Word::Open);
+    assert!(book.tenant("a", 10).home.seen, "a container that restarted");
 }
