@@ -208,8 +208,8 @@ async fn dies_at_the_commit(who: Who) -> (Scene, Load) {
     (scene, load)
 }
 
-/// So many keys that comparing them takes seconds.
-const KEYS: &str = "120000";
+/// So many keys that comparing them takes a second or more.
+const KEYS: &str = "30000";
 
 /// Dies when some keys were compared and most were not.
 async fn dies_while_compared(who: Who) -> (Scene, Load, String) {
