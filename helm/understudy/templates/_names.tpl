@@ -57,6 +57,11 @@ app.kubernetes.io/component: {{ .part }}
 {{- end -}}
 {{- end -}}
 
+{{/* Whether a part asks the API server: for snapshots, or control for the Pods of proxies. Takes (dict "root" $ "part" "proxy"). */}}
+{{- define "understudy.asks-api" -}}
+{{- if or (eq .part (include "understudy.snapshot-part" .root)) (and (eq .part "control") .root.Values.control.pods.enabled) -}}true{{- end -}}
+{{- end -}}
+
 {{- define "understudy.sidecar-account" -}}
 {{- default (printf "%s-sidecar" (include "understudy.fullname" .)) .Values.sidecar.serviceAccountName -}}
 {{- end -}}
@@ -78,4 +83,9 @@ app.kubernetes.io/component: {{ .part }}
 {{/* Of objects without a namespace. */}}
 {{- define "understudy.cluster-name" -}}
 {{- printf "%s-snapshots-%s" (include "understudy.fullname" .) .Release.Namespace | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Of the right to look for Pods of proxies. */}}
+{{- define "understudy.pods-name" -}}
+{{- printf "%s-pods-%s" (include "understudy.fullname" .) .Release.Namespace | trunc 63 | trimSuffix "-" -}}
 {{- end -}}

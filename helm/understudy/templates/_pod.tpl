@@ -26,12 +26,22 @@ seccompProfile: { type: RuntimeDefault }
 {{- range .root.Values.secretMounts }}
 - { name: {{ printf "secret-%s" . | quote }}, mountPath: {{ printf "/etc/understudy/secrets/%s" . | quote }}, readOnly: true }
 {{- end }}
-{{- if eq .part (include "understudy.snapshot-part" .root) }}
+{{- if include "understudy.asks-api" . }}
 - { name: api-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true }
+{{- end }}
+{{- if eq .part (include "understudy.snapshot-part" .root) }}
 {{- if .root.Values.snapshots.ownRecipes }}
 - { name: recipes, mountPath: /etc/understudy/recipes, readOnly: true }
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* Who it is, told to control when it registers. Takes the container's name. */}}
+{{- define "understudy.pod-environment" -}}
+- { name: UNDERSTUDY_POD_NAMESPACE, valueFrom: { fieldRef: { fieldPath: metadata.namespace } } }
+- { name: UNDERSTUDY_POD_NAME, valueFrom: { fieldRef: { fieldPath: metadata.name } } }
+- { name: UNDERSTUDY_POD_UID, valueFrom: { fieldRef: { fieldPath: metadata.uid } } }
+- { name: UNDERSTUDY_CONTAINER, value: {{ . }} }
 {{- end -}}
 
 {{/* The volumes of those mounts, but for data. */}}
@@ -46,8 +56,10 @@ seccompProfile: { type: RuntimeDefault }
 - name: {{ printf "secret-%s" . | quote }}
   secret: { secretName: {{ . | quote }}, defaultMode: 0440 }
 {{- end }}
-{{- if eq .part (include "understudy.snapshot-part" .root) }}
+{{- if include "understudy.asks-api" . }}
 {{ include "understudy.api-token" . }}
+{{- end }}
+{{- if eq .part (include "understudy.snapshot-part" .root) }}
 {{- if .root.Values.snapshots.ownRecipes }}
 - name: recipes
   configMap: { name: {{ include "understudy.fullname" .root }}-recipes }

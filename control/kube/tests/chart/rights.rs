@@ -119,19 +119,31 @@ fn granted(objects: &[Value]) -> BTreeSet<String> {
 }
 
 #[test]
-fn without_recipes_nobody_has_rights() {
-    let Some(rendered) = helm::render(&[helm::least()]) else {
+fn without_recipes_control_may_look_for_pods_of_proxies_and_nobody_may_do_more() {
+    let more =
+        helm::least_and(&json!({ "control": { "pods": { "namespaces": ["shop", "redis"] } } }));
+    let none = helm::least_and(&json!({ "control": { "pods": { "enabled": false } } }));
+    let Some(rendered) = helm::render(&[helm::least(), more, none]) else {
         return;
     };
-    let objects = rendered[0].as_ref().unwrap();
+    let rendered: Vec<_> = rendered.into_iter().map(Result::unwrap).collect();
+    let rights = |at: usize| granted(&rendered[at]).into_iter().collect::<Vec<_>>();
+    assert_eq!(rights(0), ["redis /pods get"]);
+    assert_eq!(rights(1), ["redis /pods get", "shop /pods get"]);
+    let subjects =
+        json!([{ "kind": "ServiceAccount", "name": "understudy-control", "namespace": "redis" }]);
+    for binding in of_kind(&rendered[1], "RoleBinding") {
+        assert_eq!(binding["subjects"], subjects, "{}", title(binding));
+    }
     for kind in [
-        "Role",
         "ClusterRole",
-        "RoleBinding",
         "ClusterRoleBinding",
         "ValidatingAdmissionPolicy",
     ] {
-        assert!(of_kind(objects, kind).is_empty(), "{kind}");
+        assert!(of_kind(&rendered[1], kind).is_empty(), "{kind}");
+    }
+    for kind in ["Role", "RoleBinding"] {
+        assert!(of_kind(&rendered[2], kind).is_empty(), "{kind}");
     }
 }
 
@@ -213,8 +225,10 @@ fn rights_are_where_the_claims_and_the_system_are() {
     ] {
         assert!(granted.contains(right), "{right} is not in {granted:#?}");
     }
+    let of_snapshots = |right: &&String| *right != "redis /pods get";
     for place in ["redis ", "velero "] {
-        assert!(!granted.iter().any(|it| it.starts_with(place)), "{place}");
+        let mut granted = granted.iter().filter(of_snapshots);
+        assert!(!granted.any(|it| it.starts_with(place)), "{place}");
     }
 }
 

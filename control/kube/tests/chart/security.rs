@@ -90,7 +90,7 @@ fn the_examples_are_restricted_too() {
 }
 
 #[test]
-fn only_who_takes_snapshots_has_a_token() {
+fn only_who_asks_the_api_server_has_a_token() {
     let holders = |objects: &[Value]| -> Vec<(String, Vec<String>)> {
         let own = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
         pods(objects)
@@ -99,18 +99,65 @@ fn only_who_takes_snapshots_has_a_token() {
             .filter(|(_, names): &(_, Vec<String>)| !names.is_empty())
             .collect()
     };
-    let with = helm::least_and(&json!({ "snapshots": { "recipes": ["csi"] } }));
-    let Some(rendered) = helm::render(&[helm::least(), with]) else {
+    let blind = json!({ "enabled": false });
+    let none = helm::least_and(&json!({ "control": { "pods": blind } }));
+    let with = helm::least_and(
+        &json!({ "control": { "pods": blind }, "snapshots": { "recipes": ["csi"] } }),
+    );
+    let Some(rendered) = helm::render(&[none, with, helm::least()]) else {
         return;
     };
     assert_eq!(holders(rendered[0].as_ref().unwrap()), []);
-    assert_eq!(
-        holders(rendered[1].as_ref().unwrap()),
-        [(
-            "Deployment/understudy-control".to_owned(),
-            vec!["control".to_owned()]
-        )]
-    );
+    for objects in &rendered[1..] {
+        assert_eq!(
+            holders(objects.as_ref().unwrap()),
+            [(
+                "Deployment/understudy-control".to_owned(),
+                vec!["control".to_owned()]
+            )]
+        );
+    }
+}
+
+/// A proxy that is killed is asked for by its Pod, and one that hangs is restarted by the kubelet.
+#[test]
+fn every_proxy_says_which_pod_it_is_and_is_restarted_when_it_hangs() {
+    let values: Vec<_> = helm::scenarios().into_iter().map(|it| it.1).collect();
+    let Some(rendered) = helm::render(&values) else {
+        return;
+    };
+    let rendered = rendered.into_iter().flat_map(Result::unwrap);
+    let objects: Vec<Value> = rendered.chain(crate::examples::objects()).collect();
+    let mut seen = 0;
+    for (title, pod) in pods(&objects) {
+        for container in containers(&pod["spec"]) {
+            let first = container["args"][0].as_str().unwrap_or_default();
+            if !matches!(first, "proxy" | "sidecar") {
+                continue;
+            }
+            let probe = &container["livenessProbe"];
+            assert_eq!(probe["httpGet"]["path"], "/healthz", "{title}");
+            let variable = |name: &str| {
+                let all = container["env"].as_array().unwrap().iter();
+                all.into_iter()
+                    .find(|it| it["name"] == name)
+                    .cloned()
+                    .unwrap_or_default()
+            };
+            for (name, field) in [("NAMESPACE", "namespace"), ("NAME", "name"), ("UID", "uid")] {
+                let found = variable(&format!("UNDERSTUDY_POD_{name}"));
+                let path = &found["valueFrom"]["fieldRef"]["fieldPath"];
+                assert_eq!(path, &json!(format!("metadata.{field}")), "{title}");
+            }
+            assert_eq!(
+                variable("UNDERSTUDY_CONTAINER")["value"],
+                container["name"],
+                "{title}"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 4, "{seen}");
 }
 
 #[test]
