@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 use understudy_lab::wire::{Reply, Wire};
-use understudy_lab::{Cast, POOL, Scene, SceneOptions, ServerOptions, Version};
+use understudy_lab::{Cast, POOL, Scene, SceneOptions, Server, ServerOptions, Version};
 
 use crate::stage::{LIMIT, all, assert_clean, options, served, under_load, verdict};
 
@@ -76,6 +76,19 @@ async fn arrives(scene: &Scene) -> bool {
     false
 }
 
+/// What an old server has, also while it answers nobody because its link is down.
+async fn kept(old: &Server, key: &str) -> Reply {
+    let serve_stale = ["CONFIG", "SET", "replica-serve-stale-data"];
+    let set = async |value| {
+        let set = old.call(&[&serve_stale[..], &[value]].concat()).await;
+        assert_eq!(set.unwrap(), Reply::ok());
+    };
+    set("yes").await;
+    let kept = old.call(&["GET", key]).await.unwrap();
+    set("no").await;
+    kept
+}
+
 /// Waits until STATUS has made up its mind, and compares it with what is so.
 async fn status_matches_the_truth(scene: &Scene, case: &str) {
     let shard = said(scene, "whether there is a way back", |shard| {
@@ -94,7 +107,7 @@ async fn status_matches_the_truth(scene: &Scene, case: &str) {
     };
     eprintln!("{case}: {} {}", shard["way_back"], shard["way_back_reason"]);
     // A key that was there before is never wiped from the source.
-    let kept = scene.sources[0].call(&["GET", "a"]).await.unwrap();
+    let kept = kept(&scene.sources[0], "a").await;
     assert_eq!(kept, Reply::bulk("1"), "{case}");
     let written = scene.sources[0].call(&["SET", "a", "2"]).await.unwrap();
     assert!(
@@ -200,7 +213,7 @@ async fn hazard_24_a_target_that_came_back_empty_is_named_with_what_to_do() {
     };
     said(&scene, "the loss", lost).await;
     // The old server was not made to follow the empty one.
-    let kept = scene.sources[0].call(&["GET", "key7"]).await.unwrap();
+    let kept = kept(&scene.sources[0], "key7").await;
     assert_eq!(kept, Reply::bulk("1"));
 }
 
