@@ -481,7 +481,13 @@ impl Engine<'_> {
                     return Ok(Attempt::Ready(vars, run.cut_at()));
                 }
                 Verdict::Skipped(text) => return Ok(Attempt::Skipped(text)),
-                Verdict::Failed(end) => return Err(self.ended(target, uid, &end).await),
+                Verdict::Failed(end) => {
+                    let object = match look.object {
+                        Seen::Is(object) => object,
+                        Seen::Gone | Seen::Unknown(_) => going.object.clone(),
+                    };
+                    return Err(self.ended(apis, target, &object, &vars, &end).await);
+                }
                 Verdict::Wait { until, what } => {
                     let line = format!("{}: {what}", target.text());
                     if line != told {
@@ -568,7 +574,14 @@ impl Engine<'_> {
     }
 
     /// The error of a run that ended; what it triggered and holds nothing is deleted, without waiting for it.
-    async fn ended(&self, target: &Target, uid: Option<&str>, end: &Final) -> ProviderError {
+    async fn ended(
+        &self,
+        apis: &BTreeMap<String, Api>,
+        target: &Target,
+        object: &Value,
+        vars: &Vars,
+        end: &Final,
+    ) -> ProviderError {
         let may = self
             .context
             .recipe
@@ -576,12 +589,15 @@ impl Engine<'_> {
             .as_ref()
             .is_some_and(|it| it.abandoned);
         let left = if end.why.leaves_nothing() && may {
-            match self.cluster.delete(target.place(), uid).await {
-                Ok(()) => "; it is being deleted",
-                Err(_) => "; it could not be deleted: delete it by hand",
+            match self.delete_left(apis, target, object, vars).await {
+                Ok(done) => format!("; {done}"),
+                Err(cause) => {
+                    tracing::debug!("what a run left was not deleted: {cause}");
+                    "; it could not be deleted: delete it by hand".to_owned()
+                }
             }
         } else {
-            "; it is left as it is"
+            "; it is left as it is".to_owned()
         };
         let next = match end.why {
             Why::NoController => "see whether its controller runs, then begin a new run",

@@ -129,6 +129,14 @@ impl Book {
             match parse(&text) {
                 Ok(tree) => {
                     let name = tree["recipe"].as_str().unwrap_or(&from).to_owned();
+                    if let Some((first, _)) = trees.get(&name)
+                        && own.iter().any(|it| it.0 == *first)
+                    {
+                        let what = format!("`{name}` is a recipe of {first} already");
+                        let remedy = "give it another name, or remove one of the files";
+                        problems.push(problem(&from, "recipe", &what, remedy));
+                        continue;
+                    }
                     // A recipe that extends its own name extends the shipped one.
                     let tree = match trees.get(&name) {
                         Some((_, below)) if tree["extends"] == tree["recipe"] => {
@@ -138,7 +146,10 @@ impl Book {
                     };
                     trees.insert(name, (from, tree));
                 }
-                Err(what) => problems.push(problem(&from, "", &what, "write it as YAML")),
+                Err(what) => {
+                    let remedy = "look at the indent, the quotes and the keys of that line and the one before";
+                    problems.push(problem(&from, "", &what, remedy));
+                }
             }
         }
         let mut recipes = BTreeMap::new();
@@ -146,8 +157,9 @@ impl Book {
             let whole = match extended(tree, &trees) {
                 Ok(whole) => whole,
                 Err(what) => {
-                    let remedy = "name a recipe that is there";
-                    problems.push(problem(from, "extends", &what, remedy));
+                    let known: Vec<&str> = trees.keys().map(String::as_str).collect();
+                    let remedy = format!("name one of {}", known.join(", "));
+                    problems.push(problem(from, "extends", &what, &remedy));
                     continue;
                 }
             };
@@ -189,7 +201,14 @@ impl Book {
 }
 
 fn parse(text: &str) -> Result<Value, String> {
-    serde_saphyr::from_str::<Value>(text).map_err(|cause| cause.to_string())
+    serde_saphyr::from_str::<Value>(text).map_err(|cause| {
+        // What follows the first line shows the text around it.
+        let told = cause.to_string();
+        let first = told.lines().next().unwrap_or_default();
+        // The parser's own settings are not the reader's.
+        let first = first.split(", set Dup").next().unwrap_or_default();
+        first.strip_prefix("error: ").unwrap_or(first).to_owned()
+    })
 }
 
 /// The tree with everything that it extends laid below it.

@@ -553,11 +553,30 @@ pub enum DeleteBy {
     /// Deleting objects, in this order.
     Objects(Vec<Lookup>),
     /// An object that asks the system to.
-    Create(NewObject),
+    Ask(Box<AskToDelete>),
     /// A change to an object.
     Patch(Change),
     /// It stays; the text says who deletes it.
     Nothing(String),
+}
+
+/// An object that asks the system to delete, and how its end is seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AskToDelete {
+    /// Reads before it.
+    pub resolve: Vec<Resolve>,
+    /// The object.
+    pub object: NewObject,
+    /// What is not there any more when it is done.
+    pub gone: Vec<Lookup>,
+    /// It is done: asked of the object. Without this and `gone` nobody waits.
+    pub done: Option<Predicate>,
+    /// The request failed: asked of the object.
+    pub failed: Option<Predicate>,
+    /// Where the object says what is wrong.
+    pub message: Vec<Ref>,
+    /// How long is waited.
+    pub wait: Duration,
 }
 
 /// A right that is needed.

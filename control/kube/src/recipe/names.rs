@@ -17,6 +17,18 @@ const BASE: [&str; 10] = [
     "run", "pool", "shard", "server", "level", "now", "expires", "expect", "claim", "params",
 ];
 
+/// What a template of `restore` may name of the place.
+const TARGET: [&str; 8] = [
+    "name",
+    "namespace",
+    "size",
+    "accessModes",
+    "storageClass",
+    "volumeMode",
+    "labels",
+    "namespaces",
+];
+
 struct Check<'r> {
     recipe: &'r Recipe,
     found: &'r Found,
@@ -108,8 +120,24 @@ impl Check<'_> {
                     self.uses(&path, &lookup.kind, "delete", Purpose::Delete);
                 }
             }
-            Some(DeleteBy::Create(object)) => {
-                self.new_object("delete", object, scope, Purpose::Delete);
+            Some(DeleteBy::Ask(ask)) => {
+                let mut scope = scope.clone();
+                self.resolves("delete.resolve", &ask.resolve, &mut scope, Purpose::Delete);
+                let scope = &scope;
+                self.new_object("delete", &ask.object, scope, Purpose::Delete);
+                for (index, lookup) in ask.gone.iter().enumerate() {
+                    let path = format!("delete.gone[{index}]");
+                    self.lookup(&path, lookup, scope);
+                    self.uses(&path, &lookup.kind, "get", Purpose::Delete);
+                }
+                for (path, asked) in [("delete.done", &ask.done), ("delete.failed", &ask.failed)] {
+                    if let Some(asked) = asked {
+                        self.predicate(path, asked, scope);
+                    }
+                }
+                for message in &ask.message {
+                    self.reference("delete.message", message, scope);
+                }
             }
             Some(DeleteBy::Patch(change)) => {
                 self.change("delete", change, scope, Purpose::Delete);
@@ -139,6 +167,12 @@ impl Check<'_> {
                 scope.insert("response".to_owned());
             }
             if let Via::Http(http) = &step.observe.via {
+                if !matches!(step.trigger, Trigger::Http(_)) {
+                    let remedy =
+                        "write `via: watch` or `via: poll`, or `verb: http` in the trigger";
+                    let what = "`httpPoll` looks at nothing: the trigger makes an object";
+                    self.found.add(&at("observe.via"), what, remedy);
+                }
                 self.http(&at("observe"), http, scope);
             }
             self.resolves(&at("also"), &step.also, scope, purpose);
@@ -372,6 +406,8 @@ impl Check<'_> {
                 return;
             }
         };
+        let claim = ["name", "namespace"].map(str::to_owned);
+        let target = TARGET.map(str::to_owned);
         for piece in pieces {
             let Piece::Hole(hole) = piece else { continue };
             if !scope.contains(&hole.name) {
@@ -381,6 +417,8 @@ impl Check<'_> {
             let known: Vec<&String> = match hole.name.as_str() {
                 "params" => self.recipe.params.keys().collect(),
                 "handle" => self.recipe.handle.keys().collect(),
+                "claim" => claim.iter().collect(),
+                "target" => target.iter().collect(),
                 "expires" => {
                     let keep = self.recipe.params.get("keep");
                     if keep.is_none_or(|keep| keep.of != ParamType::Duration) {
@@ -455,7 +493,10 @@ impl Check<'_> {
             let base: Scope = ["claim", "params"].into_iter().map(str::to_owned).collect();
             self.optional(&path, rule.namespace.as_ref(), &base);
         }
-        for ((kind, verb, purpose), path) in &self.used {
+        let used = self.used.iter();
+        for ((kind, verb, purpose), path) in
+            used.filter(|it| self.recipe.kinds.contains_key(&it.0.0))
+        {
             let allowed = self.recipe.rbac.iter().any(|rule| {
                 &rule.kind == kind
                     && rule.verbs.iter().any(|it| it == verb)

@@ -1,6 +1,7 @@
 //! Reads a recipe: from a tree to types that cannot be wrong.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 use understudy_config::Problems;
@@ -10,9 +11,13 @@ use super::read_parts::{
     again, change, change_of, conflict, consistency, deadlines, kind, lookup, param, quiesce,
     resolve, rule,
 };
+use super::read_predicate::{predicate, reference};
 use super::read_step::{handle, new_object, steps};
 use super::walk::{At, Found, Keys};
-use super::{Delete, DeleteBy, Kind, Need, Recipe, Restore, RestoreMode, Scope, VERSION};
+use super::{
+    AskToDelete, Consistency, Delete, DeleteBy, Kind, Lookup, Need, Reached, Recipe, Restore,
+    RestoreMode, Scope, VERSION,
+};
 
 /// Reads a whole recipe (with what it extends merged in), or tells everything that is wrong with it.
 pub fn read(tree: &Value) -> Result<Recipe, Problems> {
@@ -28,7 +33,9 @@ pub fn read(tree: &Value) -> Result<Recipe, Problems> {
     }
 }
 
+/// What is wrong and must be there is filled with anything, so that the names in the rest are looked at too.
 fn root(at: At<'_>) -> Option<Recipe> {
+    let found = at.found;
     let keys = at.keys()?;
     let name = keys.must("recipe", "write the recipe's name", |at| {
         let name = at.text()?;
@@ -76,7 +83,8 @@ fn root(at: At<'_>) -> Option<Recipe> {
     let steps = steps(&keys);
     let handle: BTreeMap<_, _> = keys.map("handle", handle).into_iter().collect();
     if handle.is_empty() {
-        keys.wrong("keeps no handle", "write `handle: {name: $.metadata.name}`");
+        let remedy = "write what is kept of a snapshot: `handle: {name: $.metadata.name}`";
+        found.add("handle", "is missing", remedy);
     }
     let deadlines = keys.may("deadlines", deadlines).unwrap_or_default();
     let again = keys.may("again", again).unwrap_or_default();
@@ -86,12 +94,16 @@ fn root(at: At<'_>) -> Option<Recipe> {
     let rbac = keys.list("rbac", rule);
     keys.nothing_else();
     Some(Recipe {
-        name: name?,
-        title: title?,
+        name: name.unwrap_or_default(),
+        title: title.unwrap_or_default(),
         enabled,
         notes,
-        scope: scope?,
-        consistency: consistency?,
+        scope: scope.unwrap_or(Scope::Pvc),
+        consistency: consistency.unwrap_or(Consistency {
+            alone: Reached::None,
+            quiesced: Reached::None,
+            why: String::new(),
+        }),
         quiesce,
         kinds,
         params,
@@ -153,7 +165,7 @@ fn delete(at: At<'_>) -> Option<Delete> {
     });
     let by = match verb? {
         "delete" => objects_to_delete(&keys),
-        "create" => new_object(&keys).map(DeleteBy::Create),
+        "create" => ask_to_delete(&keys),
         "patch" => change_of(&keys).map(DeleteBy::Patch),
         _ => keys
             .must("because", "say who deletes it, and when", |at| at.text())
@@ -165,16 +177,46 @@ fn delete(at: At<'_>) -> Option<Delete> {
 }
 
 fn objects_to_delete(keys: &Keys<'_>) -> Option<DeleteBy> {
-    let objects = keys.list("objects", |at| {
-        let keys = at.keys()?;
-        let read = lookup(&keys);
-        keys.nothing_else();
-        read
-    });
+    let objects = keys.list("objects", named);
     if objects.is_empty() {
         keys.wrong("deletes nothing", "write `objects: [{kind: …, name: …}]`");
     }
     Some(DeleteBy::Objects(objects))
+}
+
+fn ask_to_delete(keys: &Keys<'_>) -> Option<DeleteBy> {
+    let resolve = keys.list("resolve", resolve);
+    let object = new_object(keys);
+    let gone = keys.list("gone", named);
+    let done = keys.may("done", predicate);
+    let failed = keys.may("failed", predicate);
+    let message = keys.list("message", reference);
+    let wait = keys.may("wait", |at| at.duration());
+    Some(DeleteBy::Ask(Box::new(AskToDelete {
+        resolve,
+        object: object?,
+        gone,
+        done,
+        failed,
+        message,
+        wait: wait.unwrap_or(AskToDelete::WAIT),
+    })))
+}
+
+/// One object by its name.
+fn named(at: At<'_>) -> Option<Lookup> {
+    let keys = at.keys()?;
+    let read = lookup(&keys);
+    if !keys.has("name") {
+        keys.wrong("names no object", "write `name: …`");
+    }
+    keys.nothing_else();
+    read
+}
+
+impl AskToDelete {
+    /// How long is waited for the system. Default: 10 min.
+    pub const WAIT: Duration = Duration::from_secs(600);
 }
 
 /// Kinds that every cluster serves, by the names that every recipe may use.

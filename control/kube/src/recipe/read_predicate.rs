@@ -115,6 +115,15 @@ fn leaf(keys: &Keys<'_>) -> Option<Predicate> {
         at = at.map(|at| Ref { on: Some(on), ..at });
     }
     let ops: Vec<&'static str> = Op::NAMES.into_iter().filter(|op| keys.has(op)).collect();
+    for regex in ["matches", "match", "regex", "like"] {
+        if keys.says(regex) {
+            keys.wrong(
+                format!("`{regex}`: there are no regular expressions"),
+                "write `startsWith`, `contains` or `in`",
+            );
+            return None;
+        }
+    }
     let [op] = ops.as_slice() else {
         keys.wrong(
             "does not compare once",

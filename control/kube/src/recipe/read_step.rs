@@ -25,17 +25,16 @@ const METHODS: [(&str, &str); 4] = [
 
 /// The steps of a map: `steps: […]`, or the keys of one step in the map itself.
 pub(super) fn steps(keys: &Keys<'_>) -> Vec<Step> {
-    if keys.has("steps") {
-        let steps = keys.list("steps", |at| {
+    if keys.has("steps") && keys.has("trigger") {
+        // One of them is too much; which, we cannot know.
+        keys.wrong("has both `trigger` and `steps`", "keep one of them");
+    } else if keys.has("steps") {
+        return keys.list("steps", |at| {
             let keys = at.keys()?;
             let read = step(&keys, None);
             keys.nothing_else();
             read
         });
-        if keys.has("trigger") {
-            keys.wrong("has both `trigger` and `steps`", "keep one of them");
-        }
-        return steps;
     }
     step(keys, Some("object")).into_iter().collect()
 }
@@ -70,7 +69,7 @@ fn step(keys: &Keys<'_>, standard: Option<&str>) -> Option<Step> {
             every: Duration::from_secs(5),
         }),
         also,
-        when: when?,
+        when: when.unwrap_or_default(),
         absent: absent.unwrap_or(Absent::Failed),
         message,
         progress,
@@ -197,7 +196,7 @@ fn job(keys: &Keys<'_>) -> Option<Trigger> {
 
 pub(super) fn http(keys: &Keys<'_>) -> Option<Http> {
     let method = keys.may("method", |at| at.word(&METHODS));
-    let url = keys.must("url", "write the URL", template);
+    let url = keys.must("url", "write the URL", url);
     let headers = keys.map("headers", template).into_iter().collect();
     let body = keys.may("body", template);
     let auth = keys.may("auth", auth);
@@ -212,6 +211,21 @@ pub(super) fn http(keys: &Keys<'_>) -> Option<Http> {
     })
 }
 
+/// An address; what a template begins is looked at when it is asked.
+fn url(at: At<'_>) -> Option<Value> {
+    let text = at.text()?;
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", &text));
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    if text.starts_with("{{") || (matches!(scheme, "http" | "https") && !host.is_empty()) {
+        return Some(at.value.clone());
+    }
+    at.wrong(
+        format!("`{text}` names no host"),
+        "write `https://host/path`, or begin with a parameter: `{{params.url}}/path`",
+    );
+    Some(at.value.clone())
+}
+
 fn auth(at: At<'_>) -> Option<Auth> {
     let keys = at.keys()?;
     let namespace = keys.may("namespace", template);
@@ -220,7 +234,7 @@ fn auth(at: At<'_>) -> Option<Auth> {
     let value = keys.must("value", "write `{{secret.token}}` or `{{token}}`", template);
     let login = keys.may("login", |at| {
         let keys = at.keys()?;
-        let url = keys.must("url", "write the URL", template);
+        let url = keys.must("url", "write the URL", url);
         let body = keys.must("body", "write what is sent", template);
         let token = keys.must("token", "say where the token is", reference);
         let lasts = keys.may("lasts", |at| at.duration());
@@ -235,7 +249,7 @@ fn auth(at: At<'_>) -> Option<Auth> {
     let logout = keys.may("logout", |at| {
         let keys = at.keys()?;
         let method = keys.may("method", |at| at.word(&METHODS));
-        let url = keys.must("url", "write the URL", template);
+        let url = keys.must("url", "write the URL", url);
         keys.nothing_else();
         Some(Logout {
             method: method.unwrap_or("POST").to_owned(),

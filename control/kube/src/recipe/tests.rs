@@ -195,3 +195,176 @@ fn rights_name_the_group_the_resource_and_the_namespace() {
         .filter(|right| right.purpose == Purpose::Restore);
     assert!(restoring.count() > 0);
 }
+
+/// A recipe that is right, with some of its lines replaced.
+fn stranger(changes: &[(&str, &str)]) -> String {
+    let mut text = r#"recipe: own
+version: 1
+title: T
+scope: pvc
+consistency: { alone: crash, quiesced: app, why: w }
+kinds:
+  thing: { group: g, versions: [v1], kind: Thing, plural: things }
+trigger:
+  verb: create
+  kind: thing
+  object: { spec: { claim: "{{claim.name}}" } }
+when:
+  ready: { path: $.status.phase, eq: Done }
+handle:
+  name: $.metadata.name
+deadlines: { ready: 15m }
+rbac:
+  - { kind: thing, verbs: [create, get] }
+"#
+    .to_owned();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from}");
+        text = text.replacen(from, to, 1);
+    }
+    text
+}
+
+#[test]
+fn ten_wrong_recipes_of_a_stranger_are_told_with_file_path_what_is_wrong_and_the_remedy() {
+    assert!(Book::of(&[("own.yaml".to_owned(), stranger(&[]))]).is_ok());
+    let http = "verb: http\n  method: POST\n  url: /backup\nobserve: { via: httpPoll, url: \"https:///jobs\" }";
+    let wrong: [(&str, &[(&str, &str)], &[&str]); 14] = [
+        (
+            "indent",
+            &[("  kind: thing\n", " kind: thing\n")],
+            &["own.yaml: line 10 column 2: ", "; look at the indent"],
+        ),
+        (
+            "operator",
+            &[("eq: Done", "equals: Done")],
+            &[
+                "own.yaml: when.ready: does not compare once; write exactly one of eq,",
+                "own.yaml: when.ready.equals: is not known; ",
+            ],
+        ),
+        (
+            "regex",
+            &[("eq: Done", "matches: ^Do")],
+            &[
+                "own.yaml: when.ready: `matches`: there are no regular expressions; write `startsWith`",
+            ],
+        ),
+        (
+            "variable",
+            &[("{{claim.name}}", "{{pvc.spec.volumeName}}")],
+            &["own.yaml: trigger.object.spec.claim: `pvc` names nothing; known here: "],
+        ),
+        (
+            "key",
+            &[("{{claim.name}}", "{{claim.nmae}}")],
+            &[
+                "own.yaml: trigger.object.spec.claim: `claim.nmae` is not there; known: name, namespace",
+            ],
+        ),
+        (
+            "two triggers",
+            &[("when:\n", "steps: [{as: a}]\nwhen:\n")],
+            &["own.yaml: has both `trigger` and `steps`; keep one of them"],
+        ),
+        (
+            "trigger twice",
+            &[("when:\n", "trigger: { verb: patch }\nwhen:\n")],
+            &[
+                "own.yaml:",
+                "trigger",
+                "line 12 column 1: duplicate mapping key: trigger; look at",
+            ],
+        ),
+        (
+            "no handle",
+            &[("handle:\n  name: $.metadata.name\n", "")],
+            &["own.yaml: handle: is missing; write what is kept of a snapshot"],
+        ),
+        (
+            "duration",
+            &[("15m", "15 minutes")],
+            &[
+                "own.yaml: deadlines.ready: is not a time; write a number and ms, s, m or h, as `90s`",
+            ],
+        ),
+        (
+            "kind",
+            &[("kind: thing\n", "kind: Thing\n")],
+            &[
+                "own.yaml: trigger.kind: `Thing` is no kind; known: ",
+                "thing",
+            ],
+        ),
+        (
+            "extends",
+            &[("version: 1\n", "version: 1\nextends: cis\n")],
+            &[
+                "own.yaml: extends: `cis` is no recipe; name one of ",
+                " csi,",
+            ],
+        ),
+        (
+            "host",
+            &[(
+                "verb: create\n  kind: thing\n  object: { spec: { claim: \"{{claim.name}}\" } }",
+                http,
+            )],
+            &[
+                "own.yaml: trigger.url: `/backup` names no host; write `https://host/path`",
+                "own.yaml: observe.url: `https:///jobs` names no host",
+            ],
+        ),
+        (
+            "poll",
+            &[(
+                "when:\n",
+                "observe: { via: httpPoll, url: \"https://b/x\" }\nwhen:\n",
+            )],
+            &[
+                "own.yaml: observe.via: `httpPoll` looks at nothing",
+                "; write `via: watch`",
+            ],
+        ),
+        (
+            "many",
+            &[
+                ("15m", "soon"),
+                ("kind: thing\n", "kind: thin\n"),
+                ("eq: Done", "eq: 1, ne: 2"),
+                ("scope: pvc", "scope: disk"),
+                ("{{claim.name}}", "{{clam.name}}"),
+                ("version: 1", "colour: red"),
+            ],
+            &[
+                "deadlines.ready: is not a time",
+                "version: is missing",
+                "colour: is not known",
+                "when.ready: does not compare once",
+                "scope: ",
+                "trigger.kind: `thin` is no kind",
+                "`clam` names nothing",
+            ],
+        ),
+    ];
+    let mut missing = String::new();
+    for (name, changes, parts) in wrong {
+        let told = problems(&stranger(changes));
+        if std::env::var_os("UNDERSTUDY_TELL").is_some() {
+            eprintln!("== {name}\n{told}");
+        }
+        for part in parts {
+            if !told.contains(part) {
+                missing += &format!("== {name}: {part} is missing in\n{told}\n");
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing}");
+    let two = [("a.yaml", stranger(&[])), ("b.yaml", stranger(&[]))]
+        .map(|(from, text)| (from.to_owned(), text));
+    let error = Book::of(&two).unwrap_err().to_string();
+    assert!(
+        error.contains("b.yaml: recipe: `own` is a recipe of a.yaml already; give it another name"),
+        "{error}"
+    );
+}

@@ -176,6 +176,11 @@ impl Keys<'_> {
         self.map.get(key).is_some_and(|value| !value.is_null())
     }
 
+    /// Whether a key that nobody knows is there: for a better word than that.
+    pub(super) fn says(&self, key: &'static str) -> bool {
+        self.map.contains_key(key) && self.has(key)
+    }
+
     /// An entry that may be missing; null is missing.
     pub(super) fn may<T>(
         &self,

@@ -69,6 +69,12 @@ pub(crate) struct Part {
     /// For each step of the restore, what makes it ready.
     #[serde(default)]
     pub(crate) restored: Vec<State>,
+    /// What a request to delete says when it is done.
+    #[serde(default)]
+    pub(crate) deleted: Option<State>,
+    /// What it says when it failed.
+    #[serde(default)]
+    pub(crate) undeleted: Option<State>,
     /// Scenarios that the system cannot show, and why.
     #[serde(default)]
     pub(crate) cannot: BTreeMap<String, String>,

@@ -60,7 +60,7 @@ fn restore(recipe: &Recipe) -> &'static str {
 fn delete(recipe: &Recipe) -> &'static str {
     match recipe.delete.as_ref().map(|it| &it.by) {
         Some(DeleteBy::Objects(_)) => "yes",
-        Some(DeleteBy::Create(_) | DeleteBy::Patch(_)) => "asks the system to",
+        Some(DeleteBy::Ask(_) | DeleteBy::Patch(_)) => "asks the system to",
         Some(DeleteBy::Nothing(_)) | None => "no",
     }
 }
@@ -286,9 +286,9 @@ fn ends(recipe: &Recipe, out: &mut String) {
     *out += "## Delete\n\n";
     match recipe.delete.as_ref().map(|it| &it.by) {
         Some(DeleteBy::Objects(_)) => *out += "Its objects are deleted.",
-        Some(DeleteBy::Create(new)) => {
-            let kind = &recipe.kinds[&new.kind].kind;
-            write!(out, "A {kind} asks the system to delete it.").unwrap();
+        Some(DeleteBy::Ask(ask)) => {
+            let kind = &recipe.kinds[&ask.object.kind].kind;
+            write!(out, "{kind}: an object of this kind asks the system to delete it, and we wait until it is done (at most {}).", time(Some(ask.wait))).unwrap();
         }
         Some(DeleteBy::Patch(_)) => *out += "A change to an object asks the system to.",
         Some(DeleteBy::Nothing(why)) => write!(out, "Not by us. {why}").unwrap(),
@@ -311,8 +311,8 @@ counted, and both are asked once more right before a cutover and before a rollba
 * **alone**, **quieted first**: what is reached without us, and when Redis had put its data on the disk before. `none`: files are read at different
   times. `crash`: as after a power cut. `app`: everything up to a known offset is in it.
 * **played**: how many of the scenarios below the system can show, and passed. Each is a test of its own (`cargo nextest run -p understudy-kube --test player`).
-* **tried on**: success and failure were also written through a real API server with the system's own definitions (CRDs), which must keep every
-  field; or only on shapes recorded from its documentation. No live backup system was at hand.
+* **tried on**: success and failure, and the objects of the restore and of the deletion, were also written through a real API server with the
+  system's own definitions (CRDs), which must keep every field; or only on shapes recorded from its documentation. No live backup system was at hand.
 
 ";
 

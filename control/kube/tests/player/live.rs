@@ -20,7 +20,8 @@ use understudy_kube::cluster::{
 use understudy_kube::recipe::{Book, Kind, Recipe, Right, Trigger};
 
 use crate::data::{Part, directory, part};
-use crate::play::{final_error, last, lead_up, usual, whole};
+use crate::play::{delete, final_error, last, lead_up, restore, shows, usual, whole};
+use crate::scenario::Scenario;
 use crate::stage::{Place, Scene};
 
 /// Longest wait for a definition to be served. Default: 30 s.
@@ -92,6 +93,50 @@ impl Live {
         }
     }
 
+    /// Asks the server whether it knows every field; one that is too old to say so answers yes.
+    async fn strict(
+        &self,
+        api: &Api,
+        namespace: Option<&str>,
+        object: &Value,
+    ) -> Result<(), CallError> {
+        let group = match api.group.as_str() {
+            "" => format!("/api/{}", api.version),
+            group => format!("/apis/{group}/{}", api.version),
+        };
+        let place = namespace
+            .map(|it| format!("/namespaces/{it}"))
+            .unwrap_or_default();
+        let uri = format!(
+            "{group}{place}/{}?dryRun=All&fieldValidation=Strict",
+            api.plural
+        );
+        let request = hyper::Request::post(uri).header("content-type", "application/json");
+        let request = request.body(object.to_string().into_bytes()).unwrap();
+        match self.0.client().request::<Value>(request).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()), // The name is taken.
+            Err(cause) => Err(CallError::new(
+                CallKind::Refused,
+                format!("{}: {cause}", api.kind),
+            )),
+        }
+    }
+
+    /// Takes an object away, as its controller would.
+    pub(crate) async fn remove(&self, kind: &Kind, namespace: &str, name: &str) {
+        let api = self.api(kind).await;
+        let at = At {
+            api: &api,
+            namespace: (!kind.cluster).then_some(namespace),
+            name,
+        };
+        self.0
+            .delete(at, None)
+            .await
+            .unwrap_or_else(|cause| panic!("{name}: {cause}"));
+    }
+
     async fn namespace(&self, name: &str) {
         let kind = core("Namespace", "namespaces");
         let api = Api::of(&kind, "v1");
@@ -133,9 +178,8 @@ impl Live {
             .await;
     }
 
-    pub(crate) async fn all(&self, kind: &Kind, namespace: &str) -> Vec<Value> {
+    pub(crate) async fn all(&self, kind: &Kind) -> Vec<Value> {
         let api = self.api(kind).await;
-        let _ = namespace; // Some systems live in a namespace of their own.
         let found = self
             .objects(&api, None)
             .list(&ListParams::default())
@@ -222,6 +266,7 @@ impl Cluster for Live {
         object: &'a Value,
     ) -> Reply<'a, Value> {
         Box::pin(async move {
+            self.strict(api, namespace, object).await?;
             let got = self.0.create(api, namespace, object).await?;
             kept(&api.kind, object, got)
         })
@@ -364,6 +409,12 @@ async fn try_out(live: &Live, recipe: &Recipe, part: &Part) {
                 .run(async |engine| engine.check(&handle).await)
                 .await
                 .unwrap_or_else(|cause| panic!("{cause}"));
+            if shows(recipe, part, Scenario::Restored) {
+                restore(&scene, &handle).await;
+            }
+            if shows(recipe, part, Scenario::Deleted) {
+                delete(&scene, &handle).await;
+            }
         }
     }
 }

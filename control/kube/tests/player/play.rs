@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use understudy_control::snapshot::{ProviderError, ProviderErrorKind, SnapshotHandle};
 use understudy_kube::cluster::memory::Fault;
-use understudy_kube::engine::object_name;
 use understudy_kube::engine::run::{Look, Seen, StepRun, Verdict};
+use understudy_kube::engine::{LABEL_RUN, object_name};
 use understudy_kube::recipe::{
-    Book, Deadlines, DeleteBy, NewObject, Purpose, Recipe, RestoreMode, Step, Trigger, fill_text,
+    AskToDelete, Book, Deadlines, DeleteBy, Purpose, Recipe, RestoreMode, Step, Trigger, fill_text,
 };
 
 use crate::data::{Part, State, Thing, part};
@@ -56,7 +56,7 @@ pub(crate) fn play_of(recipe: &Recipe, part: &Part, scenario: Scenario) -> Playe
 }
 
 /// Whether the data file or the recipe has what a scenario needs.
-fn shows(recipe: &Recipe, part: &Part, scenario: Scenario) -> bool {
+pub(crate) fn shows(recipe: &Recipe, part: &Part, scenario: Scenario) -> bool {
     let when = |of: fn(&Step) -> bool| recipe.steps.iter().any(of);
     let of_last = recipe.steps.last().unwrap();
     match scenario {
@@ -286,12 +286,26 @@ async fn silence(scene: &Scene) {
         .await;
     final_error(&taken, "no controller has answered");
     once(scene);
-    let deletes = scene.recipe.delete.as_ref().is_some_and(|it| it.abandoned);
-    assert_eq!(
-        scene.triggered_all(last(scene)).await.is_empty(),
-        deletes,
-        "what nobody took up is deleted where the recipe says so"
-    );
+    let delete = scene.recipe.delete.as_ref().filter(|it| it.abandoned);
+    match delete.map(|it| &it.by) {
+        Some(DeleteBy::Ask(ask)) => {
+            assert_eq!(
+                requests(scene, ask).await.len(),
+                1,
+                "the system is asked to"
+            );
+            let error = taken.unwrap_err();
+            assert!(
+                error.text.contains("asks the system to delete it"),
+                "{error}"
+            );
+        }
+        by => assert_eq!(
+            scene.triggered_all(last(scene)).await.is_empty(),
+            by.is_some(),
+            "what nobody took up is deleted where the recipe says so"
+        ),
+    }
     scene.within_rights();
 }
 
@@ -605,6 +619,12 @@ async fn restart(recipe: &Recipe, part: &Part) {
 
 async fn restored(scene: &Scene) {
     let handle = take(scene).await;
+    restore(scene, &handle).await;
+    scene.within_rights();
+}
+
+/// Brings a snapshot back while the controller does its part.
+pub(crate) async fn restore(scene: &Scene, handle: &SnapshotHandle) {
     let restore = scene.recipe.restore.as_ref().unwrap();
     let taken: Vec<String> = scene
         .triggered_all(last(scene))
@@ -624,35 +644,85 @@ async fn restored(scene: &Scene) {
             scene.write(step, &name_of(&object), state).await;
         }
     };
-    let made = scene.run(async |engine| engine.restore(&handle, &namespace, &name).await);
-    tokio::pin!(made);
-    let made = tokio::select! {
-        biased;
-        made = &mut made => made,
-        () = controller => made.await,
-    };
+    let made = scene.run(async |engine| engine.restore(handle, &namespace, &name).await);
+    let made = answered(made, controller).await;
     assert_eq!(scene.part.restored.len(), restore.steps.len(), "`restored`");
     assert!(!made.unwrap_or_else(|cause| panic!("{cause}")).is_empty());
-    scene.within_rights();
 }
 
 async fn deleted(scene: &Scene) {
     let handle = take(scene).await;
-    scene
-        .run(async |engine| engine.release(&handle, true).await)
-        .await
-        .unwrap_or_else(|cause| panic!("{cause}"));
-    match &scene.recipe.delete.as_ref().unwrap().by {
-        DeleteBy::Objects(_) => {
-            // Where the watched object is only the way to it, that stays.
-            let gone = scene.memory().calls();
-            assert!(gone.iter().any(|it| it.verb == "delete"));
-        }
-        DeleteBy::Create(NewObject { kind, .. }) => {
-            let plural = &scene.kind(kind).plural;
-            assert!(scene.memory().count("create", plural) >= 1);
-        }
-        DeleteBy::Patch(_) | DeleteBy::Nothing(_) => {}
-    }
+    delete(scene, &handle).await;
+    let calls = scene.memory().calls();
+    let deletes = calls.iter().any(|it| it.verb == "delete");
+    // Where the watched object is only the way to it, that stays. Where the system is asked to delete, we do not.
+    let by = &scene.recipe.delete.as_ref().unwrap().by;
+    assert_eq!(deletes, matches!(by, DeleteBy::Objects(_)));
     scene.within_rights();
+}
+
+/// Deletes a snapshot while the controller does its part.
+pub(crate) async fn delete(scene: &Scene, handle: &SnapshotHandle) {
+    let release = || scene.run(async |engine| engine.release(handle, true).await);
+    if let DeleteBy::Ask(ask) = &scene.recipe.delete.as_ref().unwrap().by {
+        let known = requests(scene, ask).await;
+        if let Some(state) = &scene.part.undeleted {
+            let refused = answered(release(), asked_to_delete(scene, ask, state, &known)).await;
+            let error = refused.expect_err("it failed");
+            assert!(error.text.contains(&state.says), "{error}");
+        }
+        let state = scene.part.deleted.as_ref().expect("`deleted`");
+        let known = requests(scene, ask).await;
+        let done = answered(release(), asked_to_delete(scene, ask, state, &known)).await;
+        done.unwrap_or_else(|cause| panic!("{cause}"));
+        release().await.expect("what is gone is deleted");
+        return;
+    }
+    release().await.unwrap_or_else(|cause| panic!("{cause}"));
+}
+
+/// The names of our run's requests to delete that are there.
+async fn requests(scene: &Scene, ask: &AskToDelete) -> Vec<String> {
+    ours(scene, &ask.object.kind)
+        .await
+        .iter()
+        .map(name_of)
+        .collect()
+}
+
+async fn ours(scene: &Scene, kind: &str) -> Vec<Value> {
+    let mut all = scene.all(scene.kind(kind)).await;
+    all.retain(|it| it["metadata"]["labels"][LABEL_RUN] == *scene.request.run);
+    all
+}
+
+/// The controller's part of a deletion: it answers a new request, and what was to go is gone unless that failed.
+async fn asked_to_delete(scene: &Scene, ask: &AskToDelete, state: &State, known: &[String]) {
+    loop {
+        let new = ours(scene, &ask.object.kind).await.into_iter();
+        let mut new = new.filter(|it| !known.contains(&name_of(it)));
+        if let Some(request) = new.next() {
+            tokio::time::sleep(SHORT).await;
+            scene
+                .write_to(&ask.object.kind, &name_of(&request), state)
+                .await;
+            for gone in ask.gone.iter().filter(|_| state.says.is_empty()) {
+                for object in ours(scene, &gone.kind).await {
+                    scene.remove(scene.kind(&gone.kind), &object).await;
+                }
+            }
+            return;
+        }
+        tokio::time::sleep(SHORT).await;
+    }
+}
+
+/// What comes of something while the controller answers it.
+async fn answered<T>(asked: impl Future<Output = T>, controller: impl Future<Output = ()>) -> T {
+    tokio::pin!(asked);
+    tokio::select! {
+        biased;
+        came = &mut asked => came,
+        () = controller => asked.await,
+    }
 }

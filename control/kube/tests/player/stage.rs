@@ -175,13 +175,26 @@ impl Scene {
         }
     }
 
+    /// Every object of a kind.
+    pub(crate) async fn all(&self, kind: &Kind) -> Vec<Value> {
+        match &self.place {
+            Place::Memory(memory) => memory.all(kind),
+            Place::Live(live) => live.all(kind).await,
+        }
+    }
+
+    /// Takes an object away, as its controller would.
+    pub(crate) async fn remove(&self, kind: &Kind, object: &Value) {
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
+        match &self.place {
+            Place::Memory(memory) => memory.remove(kind, namespace, &name_of(object)),
+            Place::Live(live) => live.remove(kind, namespace, &name_of(object)).await,
+        }
+    }
+
     /// What our run has triggered in a step, by name.
     pub(crate) async fn triggered_all(&self, step: &Step) -> Vec<Value> {
-        let kind = self.kind(self.watched_kind(step));
-        let all = match &self.place {
-            Place::Memory(memory) => memory.all(kind),
-            Place::Live(live) => live.all(kind, &self.request.namespace).await,
-        };
+        let all = self.all(self.kind(self.watched_kind(step))).await;
         let ours = |it: &Value| match &step.trigger {
             Trigger::Patch(_) => it["metadata"]["annotations"][LABEL_RUN] == *self.request.run,
             Trigger::Http(_) => {
@@ -212,11 +225,13 @@ impl Scene {
 
     /// What the controller writes.
     pub(crate) async fn write(&self, step: &Step, name: &str, state: &State) {
-        let kind = self.kind(self.watched_kind(step)).clone();
-        let all = match &self.place {
-            Place::Memory(memory) => memory.all(&kind),
-            Place::Live(live) => live.all(&kind, &self.request.namespace).await,
-        };
+        self.write_to(self.watched_kind(step), name, state).await;
+    }
+
+    /// What the controller writes to an object of one of the recipe's kinds.
+    pub(crate) async fn write_to(&self, kind: &str, name: &str, state: &State) {
+        let kind = self.kind(kind).clone();
+        let all = self.all(&kind).await;
         let mut named = all.into_iter().filter(|it| name_of(it) == name);
         let here = |it: &Value| it["metadata"]["namespace"] == *self.request.namespace;
         let first = named.next().unwrap();
@@ -308,6 +323,9 @@ impl Scene {
 
     /// Every call so far was one that the recipe's rights allow.
     pub(crate) fn within_rights(&self) {
+        let Place::Memory(memory) = &self.place else {
+            return;
+        };
         let rights = understudy_kube::recipe::rights(&self.recipe, &self.vars()).unwrap();
         let mut allowed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for right in &rights {
@@ -318,7 +336,7 @@ impl Scene {
         for found in ["persistentvolumeclaims", "pods"] {
             allowed.entry(found).or_default().extend(["get", "list"]);
         }
-        for call in self.memory().calls() {
+        for call in memory.calls() {
             if ["discover", "can", "http"].contains(&call.verb.as_str()) {
                 continue;
             }

@@ -340,3 +340,33 @@ async fn an_answer_without_what_is_waited_for_ends_the_run_with_its_words() {
         "{error}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_failed_run_left_is_deleted_by_the_system_and_a_request_that_failed_is_made_anew() {
+    let scene = velero();
+    let partial = json!({"phase": "PartiallyFailed", "failureReason": "one item"});
+    let taken = scene
+        .take_while(async || scene.backup(&[partial]).await)
+        .await;
+    assert!(taken.unwrap_err().text.contains("it is left as it is"));
+    let requests = || scene.cluster.all(&scene.kind("deleteRequest"));
+    let (nothing, failed) = (
+        SnapshotHandle::default(),
+        json!({"phase": "Processed", "errors": ["backup is still in progress"]}),
+    );
+    let answer = async |name: &str, status: &Value| {
+        let kind = scene.kind("deleteRequest");
+        while !scene.cluster.set_status(&kind, "velero", name, status) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let release = || scene.run(async |engine| engine.release(&nothing, true).await);
+    release().await.unwrap();
+    assert_eq!(requests()[0]["spec"]["backupName"], "us-p-s1-1-1");
+    answer("us-p-s1-1-1-delete", &failed).await;
+    release().await.unwrap();
+    assert_eq!(requests().len(), 2, "the first one failed");
+    release().await.unwrap();
+    assert_eq!(requests().len(), 2, "it was asked for before");
+    assert_eq!(scene.cluster.count("delete", "backups"), 0);
+}
