@@ -33,10 +33,12 @@ impl Config {
             )));
         }
         let base = path.parent().unwrap_or(Path::new(""));
-        Self::parse(&yaml, base).map_err(|problems| LoadError::Invalid {
+        let mut config = Self::parse(&yaml, base).map_err(|problems| LoadError::Invalid {
             path: path.to_owned(),
             problems,
-        })
+        })?;
+        config.file = Some(path.to_owned());
+        Ok(config)
     }
 
     /// Reads a text, ours or a nutcracker.yml. `base` is the folder that paths of secrets and certificates are relative to.

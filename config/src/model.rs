@@ -17,6 +17,8 @@ use crate::secret::Secret;
 /// Everything one process is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// The file that this was read from; none for a text.
+    pub file: Option<PathBuf>,
     /// Where routes, journal and local snapshots are kept.
     pub data_dir: PathBuf,
     /// Threads of the data plane, each with backend connections of its own.
@@ -177,6 +179,7 @@ impl Config {
             weight: 1,
         };
         Self {
+            file: None,
             data_dir: PathBuf::from("./understudy-data"),
             workers: default_workers(),
             admin: Admin::default(),

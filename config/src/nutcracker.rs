@@ -145,6 +145,7 @@ pub(crate) fn config(root: &Node) -> Result<Config, Problems> {
         return Err(Problems(import.problems));
     }
     Ok(Config {
+        file: None,
         data_dir: PathBuf::from("./understudy-data"),
         workers: default_workers(),
         admin,

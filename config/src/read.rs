@@ -77,6 +77,7 @@ impl Reader<'_> {
             &mut self.problems,
         );
         Some(Config {
+            file: None,
             data_dir: data_dir.unwrap_or_else(|| PathBuf::from("./understudy-data")),
             workers: workers.unwrap_or_else(default_workers),
             admin,
