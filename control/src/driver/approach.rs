@@ -165,8 +165,8 @@ impl Driver {
             Some(what) => return self.replicate_again(&what).await,
         };
         self.waits_for(None);
-        if let Err(Failure::Stopped) = compared {
-            return Err(Failure::Stopped);
+        if let Err(failure @ (Failure::Stopped | Failure::Aborted)) = compared {
+            return Err(failure);
         }
         let differs = !compared.as_ref().is_ok_and(verify::Outcome::is_equal);
         // Two servers of which one was restarted or follows no more have nothing to compare.

@@ -22,6 +22,10 @@ impl Driver {
     pub(super) async fn abort(&mut self, failure: &Failure) {
         tracing::warn!(pool = %self.record.pool, shard = %self.record.shard, %failure, "abort");
         self.waits_for(None);
+        self.record.aborting = Some(failure.to_string());
+        if let Err(error) = self.save().await {
+            tracing::error!(%error, "the abort goes on, but the journal does not take it");
+        }
         let was_armed = !self.record.armed.is_empty();
         let by_hand = match was_armed {
             true => self.abort_lines(),
@@ -56,7 +60,7 @@ impl Driver {
         if was_armed {
             self.remember_retired().await;
         }
-        self.record.error = Some(failure.to_string());
+        self.record.error = self.record.aborting.take();
         // Said at once: the journal may have no room for the end of it.
         self.show();
         self.board

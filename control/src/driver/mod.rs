@@ -139,6 +139,11 @@ impl Driver {
 
     /// Goes on until the shard soaks, or has come to an end. What stops it before the commit aborts the shard.
     pub(crate) async fn approach(&mut self) -> Phase {
+        if let Some(why) = self.record.aborting.clone()
+            && self.record.phase.may_become(Phase::Aborted)
+        {
+            self.abort(&Failure::Failed(why)).await;
+        }
         loop {
             let went = match self.record.phase {
                 Phase::Plan => self.enter(Phase::Snapshot).await,

@@ -13,9 +13,10 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 impl Driver {
     /// Waits for CUTOVER; false when the shard has to be verified again first.
     pub(super) async fn wait_for_cutover(&mut self) -> Result<bool, Failure> {
-        self.waits_for(Some("UPGRADE CUTOVER".to_owned()));
         loop {
             self.go_on()?;
+            // Said again behind a rehearsal that failed.
+            self.waits_for(Some("UPGRADE CUTOVER".to_owned()));
             let mut wish = self.wish.clone();
             let order = tokio::select! {
                 order = self.orders.recv() => order,

@@ -233,6 +233,9 @@ pub struct ShardRecord {
     pub notes: Vec<String>,
     /// Why the last thing failed.
     pub error: Option<String>,
+    /// Why it is being aborted: a restart in the middle of that goes on with it, and with nothing else.
+    #[serde(default)]
+    pub aborting: Option<String>,
 }
 
 /// Most snapshots kept in mind for one shard beside the last one; the oldest are named in a note and left alone.
@@ -263,6 +266,7 @@ impl ShardRecord {
             armed: BTreeMap::new(),
             attempt: None,
             snapshot: None,
+            aborting: None,
             earlier_snapshots: Vec::new(),
             snapshot_wish: None,
             snapshot_runs: 0,

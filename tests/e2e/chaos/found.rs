@@ -87,3 +87,45 @@ async fn a_connection_that_breaks_while_a_server_is_asked_is_no_lack_of_rights()
         scene.relays.sources[0].cut();
     }
 }
+
+/// Its target is left behind already when control dies: what was verified is no more, and the operator had said ABORT.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_abort_that_is_interrupted_by_a_crash_is_gone_on_with() {
+    let mut wanted = options(Version::Redis6_2_14, Version::Redis8_2_3);
+    wanted.shards = 1;
+    wanted.cast = Cast::Separate { proxies: 1 };
+    let failpoint = "retire:applied:kill".to_owned();
+    let named = "UNDERSTUDY_FAILPOINT".to_owned();
+    wanted.environment.push((named, failpoint));
+    let (mut scene, load) = under_load(&wanted).await;
+    scene.start_upgrade(&["CUTOVER", "manual"]).await.unwrap();
+    let waits = |status: &Value| status["shards"][0]["waiting"] == "UPGRADE CUTOVER";
+    scene.wait_until("verified", LIMIT, waits).await.unwrap();
+    let answer = scene.call(&["UPGRADE", "ABORT", POOL]).await;
+    assert!(answer.is_err(), "{answer:?}");
+    scene.control_mut().wait_for_end(LIMIT).await.unwrap();
+    scene.control_mut().restart(&[]).await.unwrap();
+    let ended = |status: &Value| status["phase"] == "aborted";
+    let status = scene.wait_until("aborted", LIMIT, ended).await.unwrap();
+    assert_eq!(
+        status["shards"][0]["error"], "aborted by the operator",
+        "{status:#}"
+    );
+    assert_clean(&verdict(load, &all(&scene.sources)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rehearsal_that_fails_leaves_a_shard_that_says_it_waits_for_cutover() {
+    let mut wanted = options(Version::Redis6_2_14, Version::Redis8_2_3);
+    wanted.shards = 1;
+    let failpoint = "pause:applied:error".to_owned();
+    let named = "UNDERSTUDY_FAILPOINT".to_owned();
+    wanted.environment.push((named, failpoint));
+    let scene = Scene::start(&wanted).await.unwrap();
+    scene.start_upgrade(&["CUTOVER", "manual"]).await.unwrap();
+    let waits = |status: &Value| status["shards"][0]["waiting"] == "UPGRADE CUTOVER";
+    scene.wait_until("verified", LIMIT, waits).await.unwrap();
+    let rehearsed = scene.call(&["UPGRADE", "REHEARSE", POOL]).await.unwrap();
+    assert!(matches!(rehearsed, Reply::Error(_)), "{rehearsed}");
+    scene.wait_until("waiting", LIMIT, waits).await.unwrap();
+}
