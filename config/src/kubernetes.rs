@@ -31,6 +31,38 @@ pub struct Kubernetes {
     pub volumes: BTreeMap<String, VolumeClaim>,
     /// How the sidecars of a pool agree on one that acts.
     pub lease: AgentLease,
+    /// The Job that reads a snapshot back.
+    pub verify: VerifyJob,
+}
+
+/// The Job by which `snapshots verify` reads a volume's snapshot back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyJob {
+    /// An image whose entrypoint is `understudy`.
+    pub image: Option<String>,
+    /// Secrets by which it is pulled.
+    pub pull_secrets: Vec<String>,
+    /// The account that it runs as.
+    pub service_account: Option<String>,
+    /// The user that it runs as where no Pod says whose the files are.
+    pub run_as_user: u64,
+    /// Longest time from the Job to its answer.
+    pub deadline: Duration,
+    /// Requests and limits of its container.
+    pub resources: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Default for VerifyJob {
+    fn default() -> Self {
+        Self {
+            image: None,
+            pull_secrets: Vec::new(),
+            service_account: None,
+            run_as_user: 999,
+            deadline: Duration::from_secs(30 * 60),
+            resources: BTreeMap::new(),
+        }
+    }
 }
 
 /// How far a server is quieted before its volume is cut.
@@ -122,6 +154,67 @@ pub(crate) const KUBERNETES: SectionSpec = SectionSpec {
             Reload::Restart,
             "How the sidecars of a pool agree on one that acts.",
         ),
+        setting(
+            "verify",
+            Kind::Section(&VERIFY),
+            Absent::Means("its defaults; nothing is read back without an image"),
+            Reload::Restart,
+            "The Job by which `snapshots verify` reads a snapshot back.",
+        ),
+    ],
+};
+
+pub(crate) const VERIFY: SectionSpec = SectionSpec {
+    title: "`kubernetes.verify`",
+    settings: &[
+        setting(
+            "image",
+            Kind::Text,
+            Absent::Means("snapshots of volumes are not read back"),
+            Reload::Restart,
+            "An image whose entrypoint is `understudy`, of this version.",
+        ),
+        setting(
+            "pull_secrets",
+            Kind::List(&Kind::Text),
+            Absent::Means("none"),
+            Reload::Restart,
+            "Secrets by which it is pulled, in the namespace of the claim.",
+        ),
+        setting(
+            "service_account",
+            Kind::Text,
+            Absent::Means("the namespace's default one; its token is not mounted"),
+            Reload::Restart,
+            "The account that the Job runs as.",
+        ),
+        setting(
+            "run_as_user",
+            Kind::Whole {
+                min: 1,
+                max: 2_147_483_647,
+            },
+            Absent::Is("999"),
+            Reload::Restart,
+            "The user that it runs as where no Pod that uses the claim says whose the files are. 999 is `redis` in the usual images.",
+        ),
+        setting(
+            "deadline",
+            Kind::Time {
+                min: 10 * SECOND,
+                max: 24 * 3600 * SECOND,
+            },
+            Absent::Is("30min"),
+            Reload::Restart,
+            "Longest time from the Job to its answer.",
+        ),
+        setting(
+            "resources",
+            Kind::Map(&Kind::Map(&Kind::Text)),
+            Absent::Means("requests 100m CPU and 64Mi, limit 256Mi of memory"),
+            Reload::Restart,
+            "Requests and limits of its container, as Kubernetes writes them.",
+        ),
     ],
 };
 
@@ -210,7 +303,10 @@ impl Kubernetes {
                 lease.duration = duration;
             }
         }
+        let verify = section.section("verify", &VERIFY, problems);
+        let verify = verify.map_or_else(VerifyJob::default, |it| VerifyJob::read(&it, problems));
         Some(Self {
+            verify,
             namespace,
             kubeconfig,
             recipes_dir,
@@ -219,6 +315,49 @@ impl Kubernetes {
             volumes,
             lease,
         })
+    }
+}
+
+impl VerifyJob {
+    fn read(section: &Section<'_>, problems: &mut Vec<Problem>) -> Self {
+        let mut job = Self {
+            image: section.take("image", problems, scalar::text),
+            service_account: section.take("service_account", problems, object_name),
+            ..Self::default()
+        };
+        for (node, place) in section.list("pull_secrets", problems) {
+            match take_text(node, &place, problems).map(object_name) {
+                Some(Ok(secret)) => job.pull_secrets.push(secret),
+                Some(Err(wrong)) => problems.push(place.problem(wrong)),
+                None => {}
+            }
+        }
+        let (min, max) = section.bounds("run_as_user");
+        let within = |text: &str| scalar::within(text, min, max);
+        if let Some(user) = section.take("run_as_user", problems, within) {
+            job.run_as_user = user;
+        }
+        let (min, max) = section.bounds("deadline");
+        let within = |text: &str| scalar::within(text, min, max);
+        if let Some(deadline) = section.take("deadline", problems, within) {
+            job.deadline = deadline;
+        }
+        for (kind, node, place) in section.entries("resources", problems) {
+            let mut amounts = BTreeMap::new();
+            for (name, node, place) in Section::entries_of(node, &place, problems) {
+                if let Some(amount) = take_text(node, &place, problems) {
+                    amounts.insert(name.to_owned(), amount.to_owned());
+                }
+            }
+            if !["requests", "limits"].contains(&kind) {
+                problems.push(place.problem(Wrong::new(
+                    "is neither requests nor limits",
+                    "write those, as in a container",
+                )));
+            }
+            job.resources.insert(kind.to_owned(), amounts);
+        }
+        job
     }
 }
 

@@ -26,7 +26,7 @@ mod units;
 pub use address::{GuardAddress, HostPort, InvalidAddress, ListenAddress};
 pub use backend_url::{BackendUrl, Scheme};
 pub use diff::{Change, Needs};
-pub use kubernetes::{AgentLease, Kubernetes, SnapshotLevel, VolumeClaim};
+pub use kubernetes::{AgentLease, Kubernetes, SnapshotLevel, VerifyJob, VolumeClaim};
 pub use limits::{LimitRow, Limits};
 pub use model::{
     Admin, BackendTls, Config, Control, Http, Pool, Shard, SnapshotsBy, TlsFiles, User,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-use crate::kubernetes::{KUBERNETES, LEASE, VOLUME};
+use crate::kubernetes::{KUBERNETES, LEASE, VERIFY, VOLUME};
 use crate::limits::Limits;
 use crate::scalar::Scalar;
 use crate::settings::{self, Absent, Kind, SectionSpec, Setting};
@@ -15,7 +15,7 @@ const FOOT: &str = include_str!("reference/config-foot.md");
 const LIMITS_HEAD: &str = include_str!("reference/limits-head.md");
 
 /// The sections in the order of the documentation, each once. `limits` has a page of its own.
-const SECTIONS: [&SectionSpec; 14] = [
+const SECTIONS: [&SectionSpec; 15] = [
     &settings::ROOT,
     &settings::ADMIN,
     &settings::HTTP,
@@ -25,6 +25,7 @@ const SECTIONS: [&SectionSpec; 14] = [
     &KUBERNETES,
     &VOLUME,
     &LEASE,
+    &VERIFY,
     &settings::POOL,
     &settings::SHARD,
     &settings::USER,

@@ -48,6 +48,7 @@ where
         kubeconfig: kubeconfig.clone(),
         definitions: Path::new(env!("CARGO_MANIFEST_DIR")).join("control/kube/tests/crds"),
         name: format!("us-{name}"),
+        binary: Some(env!("CARGO_BIN_EXE_understudy").into()),
     };
     let cluster = Arc::new(Cluster::start(&options).await.unwrap());
     step(&format!("namespace {} is there", cluster.namespace()));
@@ -102,7 +103,7 @@ impl Stage {
         options.sidecars = by == By::Sidecars;
         options.cast = Cast::Separate { proxies: 2 };
         options.extra_config = format!(
-            "kubernetes: {{ namespace: {}, kubeconfig: \"{}\", lease: {{ duration: 3s }} }}\n",
+            "kubernetes: {{ namespace: {}, kubeconfig: \"{}\", lease: {{ duration: 3s }}, verify: {{ image: \"understudy:lab\", deadline: 2min }} }}\n",
             cluster.namespace(),
             kubeconfig.display()
         );

@@ -13,7 +13,9 @@ use understudy_control::snapshot::{
 };
 
 use crate::cluster::{CallError, CallKind, Cluster};
-use crate::engine::{Context, Engine, Facts, Refusals, Request, Said, Server, ServerError};
+use crate::engine::{
+    Context, Engine, Facts, Refusals, Request, Said, Server, ServerError, scratch_run,
+};
 use crate::latch::latched;
 use crate::locate::{LocateError, locate};
 use crate::recipe::{Book, Recipe, Right};
@@ -405,15 +407,21 @@ impl SnapshotProvider for KubeSnapshots {
         })
     }
 
-    fn verify<'a>(&'a self, id: &'a str, _progress: Progress<'a>) -> Answer<'a, Verified> {
+    fn verify<'a>(&'a self, id: &'a str, progress: Progress<'a>) -> Answer<'a, Verified> {
         Box::pin(async move {
             let handle = self.found(id).await?;
             self.check(&handle).await?;
-            let text = format!(
-                "{}: reading the data of a volume snapshot back is not built; restore it to a new claim and start a server on that",
-                handle.place()
-            );
-            Err(ProviderError::misconfigured(text))
+            let recipe = self.recipe(&handle.recipe)?;
+            let request = Request {
+                run: scratch_run(&handle.run),
+                ..self.request_of(&handle)
+            };
+            let context = Context {
+                request: &request,
+                recipe,
+            };
+            let engine = Engine::new(self.cluster.as_ref(), &NoServer, context, progress);
+            engine.audit(&handle, &self.settings.audit).await
         })
     }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
-use understudy_config::{Kubernetes, Problem, Problems};
+use understudy_config::{Kubernetes, Problem, Problems, VerifyJob};
 
+use crate::engine::Audit;
 use crate::recipe::{Book, BookError, ParamType};
 
 /// Where things are, and what recipes are told.
@@ -16,6 +17,8 @@ pub struct Settings {
     pub params: BTreeMap<String, Map<String, Value>>,
     /// Claims by shard: (namespace, claim).
     pub volumes: BTreeMap<String, (String, String)>,
+    /// The Job that reads a snapshot back.
+    pub audit: Audit,
 }
 
 impl Settings {
@@ -85,7 +88,19 @@ impl Settings {
             volumes: volumes.collect(),
             params,
             namespace,
+            audit: audit_of(&config.verify),
         })
+    }
+}
+
+fn audit_of(verify: &VerifyJob) -> Audit {
+    Audit {
+        image: verify.image.clone(),
+        pull_secrets: verify.pull_secrets.clone(),
+        service_account: verify.service_account.clone(),
+        run_as_user: verify.run_as_user,
+        deadline: verify.deadline,
+        resources: verify.resources.clone(),
     }
 }
 

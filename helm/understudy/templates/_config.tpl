@@ -60,6 +60,15 @@
 {{- if $snapshots.ownRecipes -}}{{- $_ := set $kubernetes "recipes_dir" "/etc/understudy/recipes" -}}{{- end -}}
 {{- if $snapshots.params -}}{{- $_ := set $kubernetes "params" $snapshots.params -}}{{- end -}}
 {{- if $snapshots.volumes -}}{{- $_ := set $kubernetes "volumes" $snapshots.volumes -}}{{- end -}}
+{{- if $snapshots.restore -}}
+{{- $job := $snapshots.verify -}}
+{{- $verify := dict "image" (default (include "understudy.image" .) $job.image) "run_as_user" $job.runAsUser "deadline" $job.deadline -}}
+{{- $secrets := default .Values.image.pullSecrets $job.pullSecrets -}}
+{{- if $secrets -}}{{- $_ := set $verify "pull_secrets" $secrets -}}{{- end -}}
+{{- if $job.serviceAccountName -}}{{- $_ := set $verify "service_account" $job.serviceAccountName -}}{{- end -}}
+{{- if $job.resources -}}{{- $_ := set $verify "resources" $job.resources -}}{{- end -}}
+{{- $_ := set $kubernetes "verify" $verify -}}
+{{- end -}}
 {{- $kubernetes | toJson -}}
 {{- end -}}
 

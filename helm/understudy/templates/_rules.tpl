@@ -43,7 +43,6 @@ volume, of restore, and of the Lease by which sidecars agree.
 {{- if $snapshots.restore -}}
 {{- $wanted = append $wanted (dict "scope" "namespace" "apiGroups" (list "") "resources" (list "persistentvolumeclaims") "verbs" (list "create" "delete")) -}}
 {{- $wanted = append $wanted (dict "scope" "namespace" "apiGroups" (list "batch") "resources" (list "jobs") "verbs" (list "get" "list" "watch" "create" "delete")) -}}
-{{- $wanted = append $wanted (dict "scope" "namespace" "apiGroups" (list "") "resources" (list "pods/log") "verbs" (list "get")) -}}
 {{- end -}}
 {{- range $recipe := $snapshots.recipes -}}
 {{- range $rule := default list (get $known $recipe) -}}

@@ -122,7 +122,7 @@ impl Engine<'_> {
     }
 
     /// What templates may name of the place: as the old claim was, where it is still there.
-    async fn target(
+    pub(super) async fn target(
         &self,
         handle: &SnapshotHandle,
         namespace: &str,
@@ -145,7 +145,7 @@ impl Engine<'_> {
             _ => json!(["ReadWriteOnce"]),
         };
         Ok(json!({
-            "name": name, "namespace": namespace, "size": size, "accessModes": modes,
+            "name": name, "namespace": namespace, "size": size, "accessModes": modes, "labels": self.context.labels(),
             "storageClass": spec["storageClassName"], "volumeMode": spec["volumeMode"],
             "namespaces": if namespace == part("claimNamespace") { Value::Null } else { json!({part("claimNamespace"): namespace}) },
         }))

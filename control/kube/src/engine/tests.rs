@@ -1,5 +1,6 @@
 //! Whole runs of the CSI recipe on an API server in memory, with paused time.
 
+mod audit;
 mod jobs;
 mod scene;
 mod systems;

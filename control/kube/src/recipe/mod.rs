@@ -12,6 +12,7 @@ mod read;
 mod read_parts;
 mod read_predicate;
 mod read_step;
+mod scratch;
 mod walk;
 
 pub(crate) use walk::duration as parse_duration;

@@ -283,6 +283,14 @@ fn ends(recipe: &Recipe, out: &mut String) {
             *out += "\n";
         }
     }
+    match recipe.no_scratch_claim() {
+        None => *out += "`understudy snapshots verify -c FILE ID` reads the data back: a scratch claim, and a Job that reads it from start to end; both are forgotten.\n\n",
+        Some(why) => writeln!(
+            out,
+            "`snapshots verify` does not read the data back: {why}. Restore it by hand, and run `understudy snapshots read DIR` in a Pod that mounts it.\n"
+        )
+        .unwrap(),
+    }
     *out += "## Delete\n\n";
     match recipe.delete.as_ref().map(|it| &it.by) {
         Some(DeleteBy::Objects(_)) => *out += "Its objects are deleted.",

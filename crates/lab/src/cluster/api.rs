@@ -45,6 +45,7 @@ impl Kind {
     pub(super) const CLAIM: Kind =
         kind("", "PersistentVolumeClaim", "persistentvolumeclaims", true);
     pub(super) const VOLUME: Kind = kind("", "PersistentVolume", "persistentvolumes", false);
+    pub(super) const JOB: Kind = kind("batch", "Job", "jobs", true);
     pub(super) const STATEFUL_SET: Kind = kind("apps", "StatefulSet", "statefulsets", true);
     pub(super) const STORAGE_CLASS: Kind =
         kind("storage.k8s.io", "StorageClass", "storageclasses", false);

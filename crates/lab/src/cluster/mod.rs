@@ -5,12 +5,14 @@
 //!                                                   PVC   a directory; PersistentVolume with spec.csi; bound by the server
 //!   VolumeSnapshot ───────────────────────────────> VolumeSnapshotContent, both ways bound; a copy of that directory
 //!   PVC with a VolumeSnapshot as its source ──────> a directory again
+//!   Job ──(the server's own controllers)──────────> Pod   a program of this machine, run once on that directory
 //! ```
 //!
 //! Needs the controller manager beside the API server. Everything is in one namespace of its own; what belongs to the whole
 //! cluster carries its name. [`Cluster::end`] removes all of it, but for the definitions of snapshots.
 
 mod api;
+mod jobs;
 mod pods;
 mod snapshots;
 mod volumes;
@@ -49,6 +51,8 @@ pub struct ClusterOptions {
     pub definitions: PathBuf,
     /// Start of the namespace's name.
     pub name: String,
+    /// What runs in the Pods of Jobs, in place of their image.
+    pub binary: Option<PathBuf>,
 }
 
 /// Where everything of one cluster is.
@@ -58,6 +62,8 @@ struct Place {
     name: String,
     /// Volumes and snapshots.
     directory: PathBuf,
+    /// What runs in the Pods of Jobs.
+    binary: Option<PathBuf>,
 }
 
 impl Place {
@@ -98,6 +104,7 @@ impl Cluster {
         let place = Place {
             name,
             directory: directory.path().to_owned(),
+            binary: options.binary.clone(),
         };
         let stage = Arc::new(Stage::default());
         define(&objects, &options.definitions).await?;
@@ -207,12 +214,39 @@ impl Cluster {
         Ok(PathBuf::from(directory.await?))
     }
 
+    /// The names of all Jobs and claims of the namespace.
+    pub async fn jobs_and_claims(&self) -> Result<Vec<String>, LabError> {
+        let mut names = Vec::new();
+        for kind in [Kind::JOB, Kind::CLAIM] {
+            let all = self.objects.list(kind, "").await?;
+            names.extend(all.iter().map(|it| api::name(it).to_owned()));
+        }
+        Ok(names)
+    }
+
+    /// Where the copy of a VolumeSnapshot is.
+    pub async fn copy_of(&self, snapshot: &str) -> Result<PathBuf, LabError> {
+        let found = self.objects.get(Kind::SNAPSHOT, snapshot).await?;
+        let found = found.unwrap_or_default();
+        let content = text(&found, "/status/boundVolumeSnapshotContentName");
+        let content = self.objects.get(Kind::CONTENT, content).await?;
+        let content = content.unwrap_or_default();
+        Ok(PathBuf::from(text(&content, "/status/snapshotHandle")))
+    }
+
     /// Removes every object that was made here.
     pub async fn end(&self) -> Result<(), LabError> {
         let name = &self.place.name;
         let label = format!("{LABEL}={name}");
         // One after the other: a namespace that is deleted whole is looked at again ever more seldom. We are still the kubelet.
-        for kind in [Kind::STATEFUL_SET, Kind::POD, Kind::SNAPSHOT, Kind::CLAIM] {
+        let kinds = [
+            Kind::STATEFUL_SET,
+            Kind::JOB,
+            Kind::POD,
+            Kind::SNAPSHOT,
+            Kind::CLAIM,
+        ];
+        for kind in kinds {
             self.until("what is in the namespace to be gone", async || {
                 let there = self.objects.list(kind, "").await?;
                 for object in &there {
@@ -326,7 +360,7 @@ async fn play(objects: Objects, place: Place, stage: Arc<Stage>) {
             }
             volumes::pass(&objects, &place).await?;
             let mut kubelet = stage.kubelet.lock().await;
-            kubelet.pass(&objects, &place.name).await?;
+            kubelet.pass(&objects, &place).await?;
             drop(kubelet);
             snapshotter.pass(&objects, &place, &fate).await
         };

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::api::{Kind, Objects, name, now, text};
+use super::{Place, jobs};
 use super::volumes::directory_of;
 use crate::error::LabError;
 use crate::port::free_host;
@@ -35,7 +36,7 @@ impl Kubelet {
     }
 
     /// Binds Pods, starts a server for each whose volume is there, says that it is ready, and lets go of those that end.
-    pub(super) async fn pass(&mut self, objects: &Objects, node: &str) -> Result<(), LabError> {
+    pub(super) async fn pass(&mut self, objects: &Objects, place: &Place) -> Result<(), LabError> {
         for pod in objects.list(Kind::POD, "").await? {
             let name = name(&pod);
             if pod["metadata"]["deletionTimestamp"].is_string() {
@@ -44,7 +45,13 @@ impl Kubelet {
                 continue;
             }
             if text(&pod, "/spec/nodeName").is_empty() {
-                objects.bind(name, node).await?;
+                objects.bind(name, &place.name).await?;
+            }
+            if jobs::is_of_job(&pod) {
+                if let Some(directory) = volume_of(objects, &pod).await? {
+                    jobs::run(objects, place, &pod, Path::new(&directory)).await?;
+                }
+                continue;
             }
             if !self.pods.contains_key(name) {
                 let Some(directory) = volume_of(objects, &pod).await? else {
