@@ -27,13 +27,7 @@ pub struct Records<'r> {
 }
 
 pub(crate) fn api() -> Api {
-    Api {
-        group: String::new(),
-        version: "v1".to_owned(),
-        kind: "ConfigMap".to_owned(),
-        plural: "configmaps".to_owned(),
-        cluster: false,
-    }
+    Api::v1("", "ConfigMap", "configmaps")
 }
 
 fn name(id: &str) -> String {

@@ -75,13 +75,7 @@ impl std::fmt::Debug for Election {
 impl Election {
     /// Takes no part before [`Election::run`].
     pub fn new(cluster: Arc<dyn Cluster>, settings: LeaseSettings) -> Self {
-        let api = Api {
-            group: "coordination.k8s.io".to_owned(),
-            version: "v1".to_owned(),
-            kind: "Lease".to_owned(),
-            plural: "leases".to_owned(),
-            cluster: false,
-        };
+        let api = Api::v1("coordination.k8s.io", "Lease", "leases");
         Self {
             cluster,
             api,

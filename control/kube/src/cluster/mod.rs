@@ -44,6 +44,18 @@ impl Api {
         }
     }
 
+    /// A kind of Kubernetes' own whose objects are in namespaces, in v1; the core group is empty.
+    #[must_use]
+    pub(crate) fn v1(group: &str, kind: &str, plural: &str) -> Self {
+        Self {
+            group: group.to_owned(),
+            version: "v1".to_owned(),
+            kind: kind.to_owned(),
+            plural: plural.to_owned(),
+            cluster: false,
+        }
+    }
+
     /// A kind in a version, whether or not it is served.
     #[must_use]
     pub fn of(kind: &Kind, version: &str) -> Self {

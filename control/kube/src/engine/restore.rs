@@ -190,7 +190,7 @@ impl Engine<'_> {
     }
 
     async fn claim(&self, namespace: &str, name: &str) -> Result<Option<Value>, CallError> {
-        let api = core("PersistentVolumeClaim", "persistentvolumeclaims");
+        let api = Api::v1("", "PersistentVolumeClaim", "persistentvolumeclaims");
         let at = Place {
             api: &api,
             namespace: Some(namespace),
@@ -207,7 +207,7 @@ impl Engine<'_> {
         let pods = self
             .cluster
             .list(
-                &core("Pod", "pods"),
+                &Api::v1("", "Pod", "pods"),
                 Some(namespace),
                 &std::collections::BTreeMap::new(),
             )
@@ -229,15 +229,5 @@ impl Engine<'_> {
             )
         };
         Ok(pods.iter().filter(uses).map(name).collect())
-    }
-}
-
-fn core(kind: &str, plural: &str) -> Api {
-    Api {
-        group: String::new(),
-        version: "v1".to_owned(),
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-        cluster: false,
     }
 }

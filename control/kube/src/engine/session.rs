@@ -77,13 +77,7 @@ impl Engine<'_> {
         let Some(auth) = &http.auth else {
             return Ok(Session::default());
         };
-        let api = Api {
-            group: String::new(),
-            version: "v1".to_owned(),
-            kind: "Secret".to_owned(),
-            plural: "secrets".to_owned(),
-            cluster: false,
-        };
+        let api = Api::v1("", "Secret", "secrets");
         let namespace = self.namespace(&api, auth.namespace.as_ref(), vars)?;
         let at = Place {
             api: &api,

@@ -41,20 +41,6 @@ impl From<CallError> for LocateError {
     }
 }
 
-fn core(kind: &str, plural: &str) -> Api {
-    api("", kind, plural)
-}
-
-fn api(group: &str, kind: &str, plural: &str) -> Api {
-    Api {
-        group: group.to_owned(),
-        version: "v1".to_owned(),
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-        cluster: false,
-    }
-}
-
 /// Finds the claim behind `host:port`. Names without a namespace are looked for in `namespace`.
 pub async fn locate(
     cluster: &dyn Cluster,
@@ -113,7 +99,7 @@ fn with(address: &str, cause: LocateError) -> LocateError {
 }
 
 async fn exists(cluster: &dyn Cluster, service: &str, namespace: &str) -> Result<bool, CallError> {
-    let services = core("Service", "services");
+    let services = Api::v1("", "Service", "services");
     let at = Place {
         api: &services,
         namespace: Some(namespace),
@@ -134,7 +120,7 @@ async fn behind(
     wanted: &Address,
     pod: Option<&str>,
 ) -> Result<Vec<String>, CallError> {
-    let slices = api("discovery.k8s.io", "EndpointSlice", "endpointslices");
+    let slices = Api::v1("discovery.k8s.io", "EndpointSlice", "endpointslices");
     let labels = BTreeMap::from([("kubernetes.io/service-name".to_owned(), service.to_owned())]);
     let found = match cluster.list(&slices, Some(namespace), &labels).await {
         Ok(found) => found,
@@ -144,7 +130,7 @@ async fn behind(
     };
     let mut pods = pods_behind(&found, wanted.ip(), pod);
     if found.is_empty() {
-        let endpoints = core("Endpoints", "endpoints");
+        let endpoints = Api::v1("", "Endpoints", "endpoints");
         let at = Place {
             api: &endpoints,
             namespace: Some(namespace),
@@ -169,7 +155,7 @@ async fn by_ip(cluster: &dyn Cluster, ip: &str, namespace: &str) -> Result<Vec<S
             .to_owned()
     };
     let services = cluster
-        .list(&core("Service", "services"), Some(namespace), &none)
+        .list(&Api::v1("", "Service", "services"), Some(namespace), &none)
         .await?;
     if let Some(service) = services.iter().find(|it| it["spec"]["clusterIP"] == ip) {
         let any = Address::Name {
@@ -179,7 +165,7 @@ async fn by_ip(cluster: &dyn Cluster, ip: &str, namespace: &str) -> Result<Vec<S
         return behind(cluster, &name(service), namespace, &any, None).await;
     }
     let pods = cluster
-        .list(&core("Pod", "pods"), Some(namespace), &none)
+        .list(&Api::v1("", "Pod", "pods"), Some(namespace), &none)
         .await?;
     let lives =
         |it: &&Value| it["status"]["podIP"] == ip && it["metadata"]["deletionTimestamp"].is_null();
@@ -187,7 +173,7 @@ async fn by_ip(cluster: &dyn Cluster, ip: &str, namespace: &str) -> Result<Vec<S
 }
 
 async fn claim(cluster: &dyn Cluster, pod: &str, namespace: &str) -> Result<Located, LocateError> {
-    let pods = core("Pod", "pods");
+    let pods = Api::v1("", "Pod", "pods");
     let at = Place {
         api: &pods,
         namespace: Some(namespace),

@@ -39,7 +39,7 @@ fn definitions() -> BTreeMap<String, String> {
 
 fn time(limit: Option<Duration>) -> String {
     limit.map_or_else(
-        || "-".to_owned(),
+        || "none".to_owned(),
         |it| match it.as_secs() {
             secs if secs % 3600 == 0 => format!("{} h", secs / 3600),
             secs if secs % 60 == 0 => format!("{} min", secs / 60),
@@ -131,7 +131,7 @@ fn params(recipe: &Recipe, out: &mut String) {
 }
 
 fn rights(recipe: &Recipe, out: &mut String) {
-    *out += "Rights (the chart renders them; PLAN asks for each):\n\n| resource | verbs | where | for |\n|---|---|---|---|\n";
+    *out += "Rights (the chart renders them; PLAN asks whether we have those for taking):\n\n| resource | verbs | where | for |\n|---|---|---|---|\n";
     for rule in &recipe.rbac {
         let kind = &recipe.kinds[&rule.kind];
         let group = if kind.group.is_empty() {
@@ -173,6 +173,9 @@ fn page(recipe: &Recipe, tried: Option<&String>) -> String {
     )
     .unwrap();
     out += "## What it needs\n\n";
+    if !(recipe.kinds.values()).any(|it| it.detect && it.discover) {
+        out += "No kind of its own in the cluster.\n";
+    }
     for kind in recipe.kinds.values().filter(|it| it.detect && it.discover) {
         let versions = kind.versions.join(" or ");
         writeln!(
@@ -261,7 +264,7 @@ fn ends(recipe: &Recipe, out: &mut String) {
     .unwrap();
     if let Some(restore) = &recipe.restore {
         if restore.mode != RestoreMode::Manual {
-            *out += "`understudy snapshots restore -c FILE ID NAME` does it.\n\n";
+            *out += "`understudy snapshots restore -c FILE ID object:NAME` does it (`object:NAMESPACE/NAME` for another namespace).\n\n";
         }
         for need in &restore.needs {
             let text = match need {

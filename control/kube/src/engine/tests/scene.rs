@@ -126,6 +126,14 @@ impl Scene {
         taken
     }
 
+    /// A run that fails while something else goes on, and says so.
+    pub(super) async fn fails_while(&self, meanwhile: impl AsyncFnOnce(), says: &[&str]) {
+        let error = self.take_while(meanwhile).await.unwrap_err();
+        for part in says {
+            assert!(error.text.contains(part), "{part}: {error}");
+        }
+    }
+
     pub(super) async fn take(&self) -> Result<SnapshotHandle, ProviderError> {
         self.take_while(async || {
             self.triggered().await;
