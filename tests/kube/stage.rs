@@ -166,6 +166,20 @@ impl Stage {
         String::from_utf8(told.stdout).unwrap()
     }
 
+    /// `understudy snapshots verify`: what it printed, or what it said instead.
+    pub(crate) fn verified(&self, id: &str) -> Result<String, String> {
+        let told = Command::new(env!("CARGO_BIN_EXE_understudy"))
+            .args(["snapshots", "verify", "--config"])
+            .arg(self.scene.directory().join("control-2.yaml"))
+            .arg(id)
+            .output()
+            .unwrap();
+        match told.status.success() {
+            true => Ok(String::from_utf8(told.stdout).unwrap()),
+            false => Err(String::from_utf8(told.stderr).unwrap()),
+        }
+    }
+
     /// The records of all snapshots of this server, oldest first.
     pub(crate) fn records_of(&self, server: &Server) -> Vec<Value> {
         let all: Vec<Value> = serde_json::from_str(&self.snapshots(&["list", "--json"])).unwrap();

@@ -93,6 +93,34 @@ async fn whole(cluster: Arc<Cluster>, kubeconfig: PathBuf) {
         report.keys_checked
     ));
 
+    let before = stage.cluster.jobs_and_claims().await.unwrap();
+    let id = record["id"].as_str().unwrap();
+    let told = stage.verified(id).unwrap();
+    let keys = format!(
+        "its {} keys are as many as the record counted",
+        keys.unwrap()
+    );
+    assert!(told.contains(&keys) && told.contains("checksum"), "{told}");
+    let after = stage.cluster.jobs_and_claims().await.unwrap();
+    assert_eq!(after, before, "claim and Job are forgotten");
+    step(&format!("snapshots verify reads it back by a Job: {keys}"));
+
+    // One byte of the stored copy is another: the Job's container finds it, and nothing is left behind.
+    let stored = stage.cluster.copy_of(id).await.unwrap().join("dump.rdb");
+    let sound = std::fs::read(&stored).unwrap();
+    let mut damaged = sound.clone();
+    damaged[sound.len() / 2] ^= 0x40;
+    std::fs::write(&stored, damaged).unwrap();
+    let told = stage.verified(id).unwrap_err();
+    assert!(
+        told.contains("damaged") && told.contains("dump.rdb"),
+        "{told}"
+    );
+    let after = stage.cluster.jobs_and_claims().await.unwrap();
+    assert_eq!(after, before, "claim and Job are forgotten");
+    std::fs::write(&stored, sound).unwrap();
+    step("with one byte of the stored copy changed it is refused");
+
     // The comparison can tell: a snapshot from the middle of the load lacks what came after it.
     let earlier = stage.records_of(&sources[0]).remove(0);
     let earlier = brought_back(&stage, &earlier, "earlier").await;
