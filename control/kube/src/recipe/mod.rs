@@ -556,7 +556,7 @@ pub enum DeleteBy {
     /// An object that asks the system to.
     Ask(Box<AskToDelete>),
     /// A change to an object.
-    Patch(Change),
+    Patch(Box<Change>),
     /// It stays; the text says who deletes it.
     Nothing(String),
 }

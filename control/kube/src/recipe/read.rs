@@ -166,7 +166,7 @@ fn delete(at: At<'_>) -> Option<Delete> {
     let by = match verb? {
         "delete" => objects_to_delete(&keys),
         "create" => ask_to_delete(&keys),
-        "patch" => change_of(&keys).map(DeleteBy::Patch),
+        "patch" => change_of(&keys).map(|it| DeleteBy::Patch(Box::new(it))),
         _ => keys
             .must("because", "say who deletes it, and when", |at| at.text())
             .map(DeleteBy::Nothing),

@@ -196,6 +196,9 @@ fn rights_name_the_group_the_resource_and_the_namespace() {
     assert!(restoring.count() > 0);
 }
 
+/// Its name, what is replaced, and what must be told.
+type Wrong<'w> = (&'w str, &'w [(&'w str, &'w str)], &'w [&'w str]);
+
 /// A recipe that is right, with some of its lines replaced.
 fn stranger(changes: &[(&str, &str)]) -> String {
     let mut text = r#"recipe: own
@@ -229,7 +232,7 @@ rbac:
 fn ten_wrong_recipes_of_a_stranger_are_told_with_file_path_what_is_wrong_and_the_remedy() {
     assert!(Book::of(&[("own.yaml".to_owned(), stranger(&[]))]).is_ok());
     let http = "verb: http\n  method: POST\n  url: /backup\nobserve: { via: httpPoll, url: \"https:///jobs\" }";
-    let wrong: [(&str, &[(&str, &str)], &[&str]); 14] = [
+    let wrong: [Wrong<'_>; 14] = [
         (
             "indent",
             &[("  kind: thing\n", " kind: thing\n")],
