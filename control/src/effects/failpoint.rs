@@ -8,6 +8,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use rustix::process::{Signal, getpid, kill_process};
+
 use crate::effect::{Effect, EffectError};
 
 /// A thread of ours has taken SIGSTOP, and stopped all others, within this time.
@@ -121,9 +123,9 @@ impl Wanted {
 
     fn act(&self, effect: &Effect) -> Result<(), EffectError> {
         match self.act {
-            Act::Kill => signal_ourselves("-KILL"),
+            Act::Kill => signal_ourselves(Signal::KILL),
             Act::Stop => {
-                signal_ourselves("-STOP");
+                signal_ourselves(Signal::STOP);
                 // Any thread may take the signal; until one has, this one must not go on past its point.
                 std::thread::park_timeout(STOPPED_WITHIN);
             }
@@ -140,14 +142,9 @@ impl Wanted {
     }
 }
 
-/// By the `kill` command, since this crate forbids `unsafe`.
-fn signal_ourselves(signal: &str) {
-    let sent = std::process::Command::new("kill")
-        .arg(signal)
-        .arg(std::process::id().to_string())
-        .status();
-    if let Err(error) = sent {
-        tracing::error!(%error, "failpoint: run kill");
+fn signal_ourselves(signal: Signal) {
+    if let Err(error) = kill_process(getpid(), signal) {
+        tracing::error!(%error, "failpoint: signal ourselves");
     }
 }
 

@@ -81,6 +81,7 @@ impl<'a> Comparison<'a> {
             options.batch.max(1),
             Outcome {
                 complete: true,
+                expiries_drift: source.replicates_relative_expiries(),
                 ..Outcome::default()
             },
         );

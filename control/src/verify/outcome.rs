@@ -92,6 +92,15 @@ pub struct Difference {
     pub target_expiry_ms: Option<i64>,
 }
 
+impl Difference {
+    /// An expiry that may have grown on the way: a time to live that the target took late. What else differs in its expiry
+    /// was not made by replication.
+    pub fn may_have_drifted(&self) -> bool {
+        let expiries = self.source_expiry_ms.zip(self.target_expiry_ms);
+        self.kind == Kind::Ttl && expiries.is_some_and(|(source, target)| source < target)
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digest = |digest: Option<Digest>| {
@@ -147,6 +156,8 @@ pub struct Outcome {
     pub functions: Vec<String>,
     /// Largest difference of an expiry that was tolerated.
     pub ttl_drift_max: Duration,
+    /// The source replicates times to live, not times (6.2 or older): an expiry may grow on the way.
+    pub expiries_drift: bool,
     /// False if it stopped early because too many keys differed.
     pub complete: bool,
 }
@@ -227,4 +238,33 @@ pub enum VerifyError {
         /// How long we waited.
         timeout: Duration,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_expiry_that_grew_may_have_drifted() {
+        let differs = |kind, source, target| Difference {
+            key: KeyRef {
+                db: 0,
+                key: "k".into(),
+            },
+            kind,
+            source_digest: None,
+            target_digest: None,
+            source_expiry_ms: source,
+            target_expiry_ms: target,
+        };
+        assert!(differs(Kind::Ttl, Some(1_000), Some(1_500)).may_have_drifted());
+        for tampered in [
+            differs(Kind::Ttl, Some(1_500), Some(1_000)),
+            differs(Kind::Ttl, Some(1_000), None),
+            differs(Kind::Ttl, None, Some(1_000)),
+            differs(Kind::Value, Some(1_000), Some(1_500)),
+        ] {
+            assert!(!tampered.may_have_drifted(), "{tampered}");
+        }
+    }
 }

@@ -5,6 +5,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use rustix::process::{Signal, getpid, kill_process};
+
 /// A thread of ours has taken SIGSTOP, and stopped all others, within this time.
 const STOPPED_WITHIN: Duration = Duration::from_millis(250);
 
@@ -38,7 +40,7 @@ impl Step {
 struct Wanted {
     step: Step,
     applied: bool,
-    signal: &'static str,
+    signal: Signal,
     nth: u32,
     met: AtomicU32,
 }
@@ -92,8 +94,8 @@ fn parse(text: &str) -> Option<Wanted> {
         _ => return None,
     };
     let signal = match parts.next()? {
-        "kill" => "-KILL",
-        "stop" => "-STOP",
+        "kill" => Signal::KILL,
+        "stop" => Signal::STOP,
         _ => return None,
     };
     let nth = parts.next().map_or(Some(1), |text| text.parse().ok())?;
@@ -107,15 +109,9 @@ fn parse(text: &str) -> Option<Wanted> {
     })
 }
 
-/// By the `kill` command, since this crate forbids `unsafe`.
-fn signal_ourselves(signal: &str) {
-    let pid = std::process::id().to_string();
-    if let Err(error) = std::process::Command::new("kill")
-        .arg(signal)
-        .arg(pid)
-        .status()
-    {
-        tracing::error!(%error, "failpoint: run kill");
+fn signal_ourselves(signal: Signal) {
+    if let Err(error) = kill_process(getpid(), signal) {
+        tracing::error!(%error, "failpoint: signal ourselves");
     }
     // Any thread may take the signal; until one has, this one must not go on past its point.
     std::thread::park_timeout(STOPPED_WITHIN);
