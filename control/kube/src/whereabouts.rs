@@ -28,7 +28,7 @@ impl Pods {
     }
 
     async fn fate(&self, pod: &PodName) -> Fate {
-        let api = core("Pod", "pods", false);
+        let api = Api::v1("", "Pod", "pods");
         let at = Place {
             api: &api,
             namespace: Some(&pod.namespace),
@@ -40,7 +40,7 @@ impl Pods {
                 Fate::Runs(text) => Fate::Runs(self.with_node(text, &found).await),
                 other => other,
             },
-            Err(error) => unanswered(error),
+            Err(error) => unanswered(&error),
         }
     }
 
@@ -49,7 +49,10 @@ impl Pods {
         let Some(node) = pod["spec"]["nodeName"].as_str() else {
             return text;
         };
-        let api = core("Node", "nodes", true);
+        let api = Api {
+            cluster: true,
+            ..Api::v1("", "Node", "nodes")
+        };
         let at = Place {
             api: &api,
             namespace: None,
@@ -70,17 +73,7 @@ impl Whereabouts for Pods {
     }
 }
 
-fn core(kind: &str, plural: &str, cluster: bool) -> Api {
-    Api {
-        group: String::new(),
-        version: "v1".to_owned(),
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-        cluster,
-    }
-}
-
-fn unanswered(error: CallError) -> Fate {
+fn unanswered(error: &CallError) -> Fate {
     let text = one_line(&error.text);
     match error.kind {
         CallKind::NotFound => Fate::Gone("is not there any more".to_owned()),

@@ -1,7 +1,5 @@
 //! What a real API server says of a proxy's Pod, where one may be used: `UNDERSTUDY_TEST_CLUSTER=1` and `KUBECONFIG`.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::path::PathBuf;
 use std::sync::Arc;
 

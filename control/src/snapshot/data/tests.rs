@@ -1,3 +1,5 @@
+//! Data directories as servers leave them, whole, cut and flipped: read to the end, or refused with the place.
+
 use std::fs;
 use std::path::Path;
 

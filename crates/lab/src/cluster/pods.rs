@@ -7,8 +7,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::api::{Kind, Objects, name, now, text};
-use super::{Place, jobs};
 use super::volumes::directory_of;
+use super::{Place, jobs};
 use crate::error::LabError;
 use crate::port::free_host;
 use crate::server::{Server, ServerOptions};
