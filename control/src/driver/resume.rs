@@ -19,13 +19,26 @@ impl Driver {
     pub(crate) async fn resume(&mut self) {
         loop {
             match self.try_resume().await {
-                Ok(()) => return self.waits_for(None),
+                Ok(()) => {
+                    self.waits_for(None);
+                    return self.tell_of_lost_rollback();
+                }
                 Err(Failure::Stopped) => return,
                 Err(failure) => self.complain(format!("recovery: {failure}")),
             }
             if self.pause_after_commit(ASK_AGAIN).await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Nobody knows whether the operator still wants it: it is asked for anew, not gone on with.
+    fn tell_of_lost_rollback(&mut self) {
+        if std::mem::take(&mut self.record.rollback_accepted) && self.record.phase == Phase::Soak {
+            self.complain(
+                "control ended in the middle of the rollback, and clients are on the target; say UPGRADE ROLLBACK again"
+                    .to_owned(),
+            );
         }
     }
 

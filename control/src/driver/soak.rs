@@ -132,11 +132,13 @@ impl Driver {
                 done
             }
             Order::Rollback(accept_loss, answer) => {
-                let may = self.may_roll_back(accept_loss).await;
+                let mut may = self.may_roll_back(accept_loss).await;
+                if may.is_ok() {
+                    self.record.error = None;
+                    may = self.note_rollback(true).await;
+                }
                 let refused = may.is_err();
                 if !refused {
-                    self.record.error = None;
-                    self.show();
                     self.rolling_back(true);
                 }
                 let _unheard = answer.send(may);
@@ -144,13 +146,25 @@ impl Driver {
                     return Ok(());
                 }
                 let done = self.roll_back(accept_loss).await;
+                if matches!(done, Err(Failure::Stopped)) {
+                    return done;
+                }
                 if let Err(failure) = &done {
                     self.complain(format!("rollback: {failure}"));
+                }
+                if let Err(error) = self.note_rollback(false).await {
+                    self.complain(error);
                 }
                 self.rolling_back(false);
                 done
             }
         }
+    }
+
+    /// On disk before it is promised.
+    async fn note_rollback(&mut self, accepted: bool) -> Result<(), String> {
+        self.record.rollback_accepted = accepted;
+        self.save().await.map_err(|failure| failure.to_string())
     }
 
     fn rolling_back(&self, is: bool) {

@@ -236,6 +236,9 @@ pub struct ShardRecord {
     /// Why it is being aborted: a restart in the middle of that goes on with it, and with nothing else.
     #[serde(default)]
     pub aborting: Option<String>,
+    /// A rollback was accepted and is not done: a restart in the middle of it says so.
+    #[serde(default)]
+    pub rollback_accepted: bool,
 }
 
 /// Most snapshots kept in mind for one shard beside the last one; the oldest are named in a note and left alone.
@@ -267,6 +270,7 @@ impl ShardRecord {
             attempt: None,
             snapshot: None,
             aborting: None,
+            rollback_accepted: false,
             earlier_snapshots: Vec::new(),
             snapshot_wish: None,
             snapshot_runs: 0,

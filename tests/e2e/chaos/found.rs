@@ -114,6 +114,35 @@ async fn an_abort_that_is_interrupted_by_a_crash_is_gone_on_with() {
     assert_clean(&verdict(load, &all(&scene.sources)).await);
 }
 
+/// The second snapshot is the rollback's: nothing has moved, and the operator was told OK.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollback_that_is_interrupted_by_a_crash_is_told_and_may_be_asked_for_again() {
+    let mut wanted = options(Version::Redis6_2_14, Version::Redis8_2_3);
+    wanted.shards = 1;
+    wanted.cast = Cast::Separate { proxies: 1 };
+    let failpoint = "take-snapshot:begun:kill:2".to_owned();
+    let named = "UNDERSTUDY_FAILPOINT".to_owned();
+    wanted.environment.push((named, failpoint));
+    let (mut scene, load) = under_load(&wanted).await;
+    scene.start_upgrade(&["HOLD-MAX", "2000"]).await.unwrap();
+    scene.wait_for("soak", LIMIT).await.unwrap();
+    let rollback = ["UPGRADE", "ROLLBACK", POOL];
+    assert_eq!(scene.call(&rollback).await.unwrap(), Reply::ok());
+    scene.control_mut().wait_for_end(LIMIT).await.unwrap();
+    scene.control_mut().restart(&[]).await.unwrap();
+    let told = |status: &Value| {
+        let error = status["shards"][0]["error"].as_str().unwrap_or_default();
+        status["phase"] == "soak" && error.contains("say UPGRADE ROLLBACK again")
+    };
+    scene.wait_until("told", LIMIT, told).await.unwrap();
+    let exact = |status: &Value| status["shards"][0]["way_back"] == "exact";
+    scene.wait_until("exact", LIMIT, exact).await.unwrap();
+    assert_eq!(scene.call(&rollback).await.unwrap(), Reply::ok());
+    let back = |status: &Value| status["phase"] == "rolled_back";
+    scene.wait_until("rolled back", LIMIT, back).await.unwrap();
+    assert_clean(&verdict(load, &all(&scene.sources)).await);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rehearsal_that_fails_leaves_a_shard_that_says_it_waits_for_cutover() {
     let mut wanted = options(Version::Redis6_2_14, Version::Redis8_2_3);
