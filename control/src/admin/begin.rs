@@ -338,7 +338,8 @@ pub(super) async fn start(inner: &Arc<Inner>, start: Start) -> Result<Value, No>
     let _one_at_a_time = inner.starting.lock().await;
     for live in inner.board.shards(Some(&start.pool)) {
         let (shard, phase) = (&live.record.shard, live.record.phase);
-        if phase.is_underway() || live.rolling_back {
+        let rolling_back = live.rolling_back && phase == Phase::Soak;
+        if phase.is_underway() || rolling_back {
             return Err(No::wrong(format!(
                 "an upgrade of pool '{}' is under way: shard {shard} is in {phase}",
                 start.pool

@@ -202,6 +202,7 @@ impl Driver {
         self.publish(&passage).await?;
         self.settle_rollback().await;
         self.show_by_hand(None);
+        self.record.rollback_accepted = false;
         while let Err(failure) = self.enter(Phase::RolledBack).await {
             // Forward only: the clients are on the source already.
             self.complain(failure.to_string());

@@ -146,14 +146,15 @@ impl Driver {
                     return Ok(());
                 }
                 let done = self.roll_back(accept_loss).await;
-                if matches!(done, Err(Failure::Stopped)) {
-                    return done;
-                }
-                if let Err(failure) = &done {
-                    self.complain(format!("rollback: {failure}"));
-                }
-                if let Err(error) = self.note_rollback(false).await {
-                    self.complain(error);
+                match &done {
+                    // Done, and said so; or a restart finds that it was accepted.
+                    Ok(()) | Err(Failure::Stopped) => {}
+                    Err(failure) => {
+                        self.complain(format!("rollback: {failure}"));
+                        if let Err(error) = self.note_rollback(false).await {
+                            self.complain(error);
+                        }
+                    }
                 }
                 self.rolling_back(false);
                 done
