@@ -2,6 +2,7 @@
 //! definitions in `UNDERSTUDY_TEST_CRDS`.
 //!
 //! A definition's schema drops a field that it does not know, without a word. Here that is an error: whatever is sent must come back.
+//! The API server runs without its controller manager, which would judge the scene's claim itself: it would not stay Bound.
 //! Which recipes were tried is kept in `tests/players/crds.txt`; `UNDERSTUDY_WRITE=1` rewrites it.
 
 use std::collections::BTreeMap;
