@@ -38,15 +38,15 @@ pub struct Kubernetes {
 /// The Job by which `snapshots verify` reads a volume's snapshot back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifyJob {
-    /// An image whose entrypoint is `understudy`.
+    /// An image whose entrypoint is `understudy`; without one nothing is read back.
     pub image: Option<String>,
     /// Secrets by which it is pulled.
     pub pull_secrets: Vec<String>,
     /// The account that it runs as.
     pub service_account: Option<String>,
-    /// The user that it runs as where no Pod says whose the files are.
+    /// The user that it runs as where no Pod says whose the files are. Default: 999, the images' `redis`.
     pub run_as_user: u64,
-    /// Longest time from the Job to its answer.
+    /// Longest time from the Job to its answer. Default: 30 min.
     pub deadline: Duration,
     /// Requests and limits of its container.
     pub resources: BTreeMap<String, BTreeMap<String, String>>,

@@ -41,6 +41,22 @@ mod data_tests {
         }
     }
 
+    /// The directory of a server that appended to its file, rewrote it, appended again, and is gone.
+    async fn appended(version: Version, setting: &'static str, value: &str) -> TempDir {
+        let home = TempDir::new().unwrap();
+        let options = ServerOptions::new()
+            .directory(home.path())
+            .set("appendonly", "yes")
+            .set(setting, value)
+            .set("appendfsync", "always");
+        let server = Server::start(version, options).await.unwrap();
+        fill(&server, "first").await;
+        call(&server, "BGREWRITEAOF").await;
+        until(&server, "aof_rewrite_in_progress", "0").await;
+        fill(&server, "second").await;
+        home
+    }
+
     fn file(home: &Path, end: &str) -> PathBuf {
         let all = fs::read_dir(home).unwrap().map(|it| it.unwrap().path());
         let mut all: Vec<PathBuf> = all
@@ -92,18 +108,7 @@ mod data_tests {
     #[tokio::test]
     async fn a_multi_part_file_of_each_server_is_read_by_its_manifest() {
         for version in [Version::Redis7_0_15, Version::Redis8_2_3] {
-            let home = TempDir::new().unwrap();
-            let options = ServerOptions::new()
-                .directory(home.path())
-                .set("appendonly", "yes")
-                .set("aof-timestamp-enabled", "yes")
-                .set("appendfsync", "always");
-            let server = Server::start(version, options).await.unwrap();
-            fill(&server, "first").await;
-            call(&server, "BGREWRITEAOF").await;
-            until(&server, "aof_rewrite_in_progress", "0").await;
-            fill(&server, "second").await;
-            drop(server);
+            let home = appended(version, "aof-timestamp-enabled", "yes").await;
             let read = read_data(home.path(), None);
             assert!(read.sound, "{version}: {read:?}");
             assert_eq!((read.keys, read.commands), (KEYS, KEYS), "{version}");
@@ -122,29 +127,18 @@ mod data_tests {
     #[tokio::test]
     async fn an_old_file_with_a_preamble_and_one_without_are_read() {
         for preamble in ["yes", "no"] {
-            let home = TempDir::new().unwrap();
-            let options = ServerOptions::new()
-                .directory(home.path())
-                .set("appendonly", "yes")
-                .set("aof-use-rdb-preamble", preamble)
-                .set("appendfsync", "always");
-            let server = Server::start(Version::Redis6_2_14, options).await.unwrap();
-            fill(&server, "first").await;
-            call(&server, "BGREWRITEAOF").await;
-            until(&server, "aof_rewrite_in_progress", "0").await;
-            fill(&server, "second").await;
-            drop(server);
+            let home = appended(Version::Redis6_2_14, "aof-use-rdb-preamble", preamble).await;
             let read = read_data(home.path(), None);
             assert!(read.sound, "{preamble}: {read:?}");
             match preamble {
                 "yes" => assert_eq!((read.keys, read.commands), (KEYS, KEYS)),
                 _ => assert!(read.keys == 0 && read.commands >= 2 * KEYS, "{read:?}"),
             }
-            let appended = home.path().join("appendonly.aof");
-            shorten(&appended, 2);
+            let file = home.path().join("appendonly.aof");
+            shorten(&file, 2);
             assert!(read_data(home.path(), None).sound, "{preamble}");
             // Commands have no checksum: a flipped byte of a value is a value. That of a frame is seen.
-            flip(&appended, if preamble == "yes" { 0.01 } else { 0.0 });
+            flip(&file, if preamble == "yes" { 0.01 } else { 0.0 });
             let damage = read_data(home.path(), None).damage.unwrap();
             assert!(damage.contains("appendonly.aof"), "{preamble}: {damage}");
         }

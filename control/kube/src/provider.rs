@@ -421,7 +421,7 @@ impl SnapshotProvider for KubeSnapshots {
                 recipe,
             };
             let engine = Engine::new(self.cluster.as_ref(), &NoServer, context, progress);
-            engine.audit(&handle, &self.settings.audit).await
+            engine.audit(&handle, &self.settings.verify).await
         })
     }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use understudy_config::{Kubernetes, Problem, Problems, VerifyJob};
 
-use crate::engine::Audit;
 use crate::recipe::{Book, BookError, ParamType};
 
 /// Where things are, and what recipes are told.
@@ -18,7 +17,7 @@ pub struct Settings {
     /// Claims by shard: (namespace, claim).
     pub volumes: BTreeMap<String, (String, String)>,
     /// The Job that reads a snapshot back.
-    pub audit: Audit,
+    pub verify: VerifyJob,
 }
 
 impl Settings {
@@ -88,19 +87,8 @@ impl Settings {
             volumes: volumes.collect(),
             params,
             namespace,
-            audit: audit_of(&config.verify),
+            verify: config.verify.clone(),
         })
-    }
-}
-
-fn audit_of(verify: &VerifyJob) -> Audit {
-    Audit {
-        image: verify.image.clone(),
-        pull_secrets: verify.pull_secrets.clone(),
-        service_account: verify.service_account.clone(),
-        run_as_user: verify.run_as_user,
-        deadline: verify.deadline,
-        resources: verify.resources.clone(),
     }
 }
 

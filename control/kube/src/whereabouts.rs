@@ -182,18 +182,6 @@ mod tests {
     use crate::cluster::memory::{Fault, MemoryCluster};
     use crate::recipe::Kind;
 
-    fn kind(kind: &str, plural: &str, cluster: bool) -> Kind {
-        Kind {
-            group: String::new(),
-            versions: vec!["v1".to_owned()],
-            kind: kind.to_owned(),
-            plural: plural.to_owned(),
-            cluster,
-            detect: false,
-            discover: false,
-        }
-    }
-
     fn name() -> PodName {
         PodName::parse("shop/web-1/u-1/proxy").unwrap()
     }
@@ -235,10 +223,14 @@ mod tests {
     async fn fate(object: Option<Value>, node: Option<Value>) -> Fate {
         let cluster = MemoryCluster::new();
         if let Some(object) = object {
-            cluster.put(&kind("Pod", "pods", false), object);
+            cluster.put(&Kind::own("", "v1", "Pod", "pods"), object);
         }
         if let Some(node) = node {
-            cluster.put(&kind("Node", "nodes", true), node);
+            let nodes = Kind {
+                cluster: true,
+                ..Kind::own("", "v1", "Node", "nodes")
+            };
+            cluster.put(&nodes, node);
         }
         Pods::new(Arc::new(cluster)).of(&name()).await
     }
@@ -325,7 +317,7 @@ mod tests {
         }
         // Who may look at Pods and not at nodes is told the node's name.
         let cluster = MemoryCluster::new();
-        cluster.put(&kind("Pod", "pods", false), pod(json!({})));
+        cluster.put(&Kind::own("", "v1", "Pod", "pods"), pod(json!({})));
         cluster.fail(Fault::new("get", "nodes", 1, 403, "no"));
         let fate = Pods::new(Arc::new(cluster)).of(&name()).await;
         assert!(

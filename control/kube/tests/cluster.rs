@@ -14,36 +14,14 @@ use serde_json::{Value, json};
 use understudy_control::snapshot::{Level, ProviderErrorKind, SnapshotHandle};
 use understudy_kube::cluster::live::LiveCluster;
 use understudy_kube::cluster::{Api, CallKind, Cluster, Place};
-use understudy_kube::engine::{Context, Engine, Facts, Request, Said, Server};
+use understudy_kube::engine::quiet::Quiet;
+use understudy_kube::engine::{Context, Engine, Request};
 use understudy_kube::locate::locate;
 use understudy_kube::recipe::{Book, Kind, Recipe};
 use understudy_kube::records::Records;
 
 /// Longest wait for anything. Default: 60 s.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-struct Quiet;
-
-impl Server for Quiet {
-    fn quiesce(&self, _level: Level) -> Said<'_, Facts> {
-        Box::pin(async {
-            Ok(Facts {
-                offset: Some(42),
-                keys: Some(7),
-                run_id: Some("abc".to_owned()),
-                version: Some("6.2.14".to_owned()),
-            })
-        })
-    }
-
-    fn hold(&self, _most: Duration) -> Said<'_, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn lift(&self) -> Said<'_, ()> {
-        Box::pin(async { Ok(()) })
-    }
-}
 
 struct Scene {
     cluster: Arc<LiveCluster>,
@@ -246,7 +224,8 @@ impl Scene {
             request: &self.request,
             recipe: &self.recipe,
         };
-        let engine = Engine::new(cluster, &Quiet, context, &|line| eprintln!("{line}"));
+        let server = Quiet::default();
+        let engine = Engine::new(cluster, &server, context, &|line| eprintln!("{line}"));
         tokio::time::timeout(PATIENCE, act(&engine))
             .await
             .expect("it took too long")

@@ -1,16 +1,14 @@
 //! A real Sentinel that watches one server, alone and in a hurry: it decides by itself, and looks ten times a second
 //! where others look every ten seconds.
 
-use std::fs::File;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::error::LabError;
 use crate::port::free_port;
-use crate::server::Server;
+use crate::server::{Server, spawn};
 use crate::version::Version;
 use crate::wire::{Address, Reply, Wire};
 
@@ -50,7 +48,13 @@ impl Sentinel {
         );
         std::fs::write(home.path().join("sentinel.conf"), config)
             .map_err(LabError::io("write sentinel.conf"))?;
-        let child = spawn(home.path())?;
+        let child = spawn(
+            Version::Redis7_0_15,
+            home.path(),
+            "sentinel.conf",
+            &["--sentinel"],
+            "sentinel.log",
+        )?;
         let sentinel = Sentinel {
             address: Address::local(port),
             watched,
@@ -147,19 +151,4 @@ impl Drop for Sentinel {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn spawn(home: &Path) -> Result<Child, LabError> {
-    let program = Version::Redis7_0_15.binary()?;
-    let log = File::create(home.join("sentinel.log")).map_err(LabError::io("open a log"))?;
-    let errors = log.try_clone().map_err(LabError::io("open a log"))?;
-    Command::new(&program)
-        .arg(home.join("sentinel.conf"))
-        .arg("--sentinel")
-        .current_dir(home)
-        .stdin(Stdio::null())
-        .stdout(log)
-        .stderr(errors)
-        .spawn()
-        .map_err(|cause| LabError::Spawn { program, cause })
 }

@@ -20,6 +20,10 @@ use crate::port::free_port;
 use crate::version::{Product, Version};
 use crate::wire::{Address, Reply, Wire};
 
+/// Its config file, in its directory.
+const CONFIG: &str = "redis.conf";
+/// What it says, in its directory.
+const LOG: &str = "server.log";
 /// How long a server may take to answer its first PING. A 2-core machine that compiles beside it needs seconds.
 const READY_MAX: Duration = Duration::from_secs(30);
 /// Between two looks at a starting server; there is nothing to await before it listens.
@@ -142,7 +146,7 @@ impl Server {
         };
         let port = options.port()?;
         write_config(home.path(), port, version, &options)?;
-        let child = spawn(version, home.path())?;
+        let child = spawn(version, home.path(), CONFIG, &[], LOG)?;
         let mut server = Server {
             version,
             port,
@@ -155,7 +159,7 @@ impl Server {
                 Err(LabError::Ended { log_tail, .. }) if log_tail.contains("in use") => {
                     server.port = server.options.port()?;
                     write_config(server.home.path(), server.port, version, &server.options)?;
-                    server.child = spawn(version, server.home.path())?;
+                    server.child = spawn(version, server.home.path(), CONFIG, &[], LOG)?;
                 }
                 answer => return answer.map(|()| server),
             }
@@ -315,13 +319,13 @@ impl Server {
                 tokio::time::sleep(READY_LOOK).await;
             }
         }
-        self.child = spawn(self.version, self.home.path())?;
+        self.child = spawn(self.version, self.home.path(), CONFIG, &[], LOG)?;
         self.wait_until_ready().await
     }
 
     /// The end of what it wrote.
     pub fn log_tail(&self) -> String {
-        let log = fs::read(self.home.path().join("server.log")).unwrap_or_default();
+        let log = fs::read(self.home.path().join(LOG)).unwrap_or_default();
         let from = log.len().saturating_sub(LOG_TAIL_BYTES);
         String::from_utf8_lossy(&log[from..]).into_owned()
     }
@@ -408,18 +412,26 @@ impl Home {
     }
 }
 
-fn spawn(version: Version, home: &Path) -> Result<Child, LabError> {
+/// Starts a server's program in its directory, on a config file there; what it says is added to a log there.
+pub(crate) fn spawn(
+    version: Version,
+    home: &Path,
+    config: &str,
+    more: &[&str],
+    log: &str,
+) -> Result<Child, LabError> {
     let program = version.binary()?;
     let log = File::options()
         .create(true)
         .append(true)
-        .open(home.join("server.log"))
+        .open(home.join(log))
         .map_err(LabError::io("open the server's log"))?;
     let errors = log
         .try_clone()
         .map_err(LabError::io("open the server's log"))?;
     Command::new(&program)
-        .arg(home.join("redis.conf"))
+        .arg(home.join(config))
+        .args(more)
         .current_dir(home)
         .stdin(Stdio::null())
         .stdout(log)
@@ -474,5 +486,5 @@ fn write_config(
     for (name, value) in &lines {
         let _ = writeln!(text, "{name} {value}");
     }
-    fs::write(home.join("redis.conf"), text).map_err(LabError::io("write redis.conf"))
+    fs::write(home.join(CONFIG), text).map_err(LabError::io("write redis.conf"))
 }

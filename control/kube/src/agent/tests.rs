@@ -24,24 +24,12 @@ const LEASE: &str = "understudy-p";
 const LASTS: Duration = Duration::from_secs(15);
 const RUN: &str = "us-p-s1-1-1";
 
-fn kind(group: &str, version: &str, kind: &str, plural: &str) -> Kind {
-    Kind {
-        group: group.to_owned(),
-        versions: vec![version.to_owned()],
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-        cluster: false,
-        detect: false,
-        discover: false,
-    }
-}
-
 fn leases() -> Kind {
-    kind("coordination.k8s.io", "v1", "Lease", "leases")
+    Kind::own("coordination.k8s.io", "v1", "Lease", "leases")
 }
 
 fn backups() -> Kind {
-    kind("example.org", "v1", "Backup", "backups")
+    Kind::own("example.org", "v1", "Backup", "backups")
 }
 
 /// Where a sidecar is killed in the middle of a run.

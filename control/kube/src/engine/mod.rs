@@ -18,7 +18,7 @@ mod server;
 mod session;
 mod trigger;
 
-pub use audit::{Audit, scratch_run};
+pub use audit::scratch_run;
 pub use context::{ANNOTATIONS, Context, LABEL_POOL, LABEL_RUN, LABEL_SHARD, Request, label};
 pub use drive::Engine;
 pub use name::object_name;

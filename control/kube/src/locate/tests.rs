@@ -6,18 +6,6 @@ use super::{Address, LocateError, locate};
 use crate::cluster::memory::{Fault, MemoryCluster};
 use crate::recipe::Kind;
 
-fn kind(group: &str, kind: &str, plural: &str) -> Kind {
-    Kind {
-        group: group.to_owned(),
-        versions: vec!["v1".to_owned()],
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-        cluster: false,
-        detect: false,
-        discover: false,
-    }
-}
-
 fn named(name: &str, rest: &Value) -> Value {
     crate::recipe::merge(
         &json!({"metadata": {"name": name, "namespace": "redis"}}),
@@ -32,7 +20,7 @@ fn endpoint(ip: &str, pod: &str, ready: bool, ends: bool) -> Value {
 
 fn scene() -> MemoryCluster {
     let cluster = MemoryCluster::new();
-    let service = kind("", "Service", "services");
+    let service = Kind::own("", "v1", "Service", "services");
     cluster.put(
         &service,
         named("redis", &json!({"spec": {"clusterIP": "10.96.0.9"}})),
@@ -41,7 +29,7 @@ fn scene() -> MemoryCluster {
         &service,
         named("all", &json!({"spec": {"clusterIP": "None"}})),
     );
-    let slices = kind("discovery.k8s.io", "EndpointSlice", "endpointslices");
+    let slices = Kind::own("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices");
     let slice = |service: &str, endpoints: Value| {
         let labels = json!({"metadata": {"labels": {"kubernetes.io/service-name": service}}, "endpoints": endpoints});
         cluster.put(&slices, named(&format!("{service}-abc"), &labels));
@@ -60,7 +48,7 @@ fn scene() -> MemoryCluster {
             endpoint("10.0.0.2", "redis-1", true, false)
         ]),
     );
-    let pods = kind("", "Pod", "pods");
+    let pods = Kind::own("", "v1", "Pod", "pods");
     for (number, ip) in [(0, "10.0.0.1"), (1, "10.0.0.2")] {
         cluster.put(&pods, named(&format!("redis-{number}"), &json!({"status": {"podIP": ip}, "spec": {"nodeName": "n1",
             "containers": [{"volumeMounts": [{"name": "data"}, {"name": "conf"}]}],
@@ -109,7 +97,7 @@ async fn endpoints_serve_where_there_are_no_slices() {
         404,
         "not served",
     ));
-    let endpoints = kind("", "Endpoints", "endpoints");
+    let endpoints = Kind::own("", "v1", "Endpoints", "endpoints");
     let target = json!({"kind": "Pod", "name": "redis-1"});
     cluster.put(
         &endpoints,

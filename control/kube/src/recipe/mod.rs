@@ -178,6 +178,21 @@ pub struct Kind {
     pub discover: bool,
 }
 
+impl Kind {
+    /// One of Kubernetes' own, whose objects are in namespaces. Every server has it: nobody is asked whether.
+    pub(crate) fn own(group: &str, version: &str, kind: &str, plural: &str) -> Self {
+        Self {
+            group: group.to_owned(),
+            versions: vec![version.to_owned()],
+            kind: kind.to_owned(),
+            plural: plural.to_owned(),
+            cluster: false,
+            detect: false,
+            discover: false,
+        }
+    }
+}
+
 /// A parameter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Param {

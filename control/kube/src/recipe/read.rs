@@ -264,13 +264,8 @@ fn builtin_kinds() -> BTreeMap<String, Kind> {
     let kind =
         |(name, group, version, kind, plural, cluster): (&str, &str, &str, &str, &str, bool)| {
             let kind = Kind {
-                group: group.to_owned(),
-                versions: vec![version.to_owned()],
-                kind: kind.to_owned(),
-                plural: plural.to_owned(),
                 cluster,
-                detect: false,
-                discover: false,
+                ..Kind::own(group, version, kind, plural)
             };
             (name.to_owned(), kind)
         };

@@ -1,9 +1,9 @@
 //! The Job that reads a scratch claim back: what it may do, which is nothing but that, and who it runs as. Pure.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use understudy_config::VerifyJob;
 
 /// Where the claim is mounted.
 const MOUNT: &str = "/data";
@@ -13,36 +13,6 @@ const MESSAGE: &str = "/dev/termination-log";
 const BELT: Duration = Duration::from_secs(60);
 /// The cluster itself forgets a Job that has ended for so long, should we not. Default: 1 h.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
-
-/// What the Job is made of, as the operator wants it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Audit {
-    /// An image whose entrypoint is `understudy`; without one nothing is read back.
-    pub image: Option<String>,
-    /// Names of Secrets by which it is pulled.
-    pub pull_secrets: Vec<String>,
-    /// The account that it runs as; the namespace's default one without it.
-    pub service_account: Option<String>,
-    /// The user that it runs as where no Pod says whose the files are. Default: 999, the images' `redis`.
-    pub run_as_user: u64,
-    /// Longest time from the Job to its answer. Default: 30 min.
-    pub deadline: Duration,
-    /// Requests and limits, as in a container.
-    pub resources: BTreeMap<String, BTreeMap<String, String>>,
-}
-
-impl Default for Audit {
-    fn default() -> Self {
-        Self {
-            image: None,
-            pull_secrets: Vec::new(),
-            service_account: None,
-            run_as_user: 999,
-            deadline: Duration::from_secs(30 * 60),
-            resources: BTreeMap::new(),
-        }
-    }
-}
 
 /// Whose the files are, and where their Pod may run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -109,11 +79,11 @@ impl Owner {
 pub(super) fn job(
     (namespace, name): (&str, &str),
     labels: &Value,
-    audit: &Audit,
+    wanted: &VerifyJob,
     image: &str,
     owner: &Owner,
 ) -> Value {
-    let user = owner.user.unwrap_or(audit.run_as_user);
+    let user = owner.user.unwrap_or(wanted.run_as_user);
     let group = owner.group.unwrap_or(user);
     let mut security = owner.more.clone();
     for (name, value) in [
@@ -126,11 +96,11 @@ pub(super) fn job(
     ] {
         security.insert(name.to_owned(), value);
     }
-    let resources = match audit.resources.is_empty() {
+    let resources = match wanted.resources.is_empty() {
         true => {
             json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}})
         }
-        false => json!(audit.resources),
+        false => json!(wanted.resources),
     };
     // Only the container's mount is read-only: a filesystem that was cut while in use has its log replayed first.
     let container = json!({
@@ -161,11 +131,11 @@ pub(super) fn job(
     ] {
         pod.insert(name.to_owned(), value);
     }
-    if let Some(account) = &audit.service_account {
+    if let Some(account) = &wanted.service_account {
         pod.insert("serviceAccountName".to_owned(), json!(account));
     }
-    if !audit.pull_secrets.is_empty() {
-        let named = audit.pull_secrets.iter().map(|it| json!({"name": it}));
+    if !wanted.pull_secrets.is_empty() {
+        let named = wanted.pull_secrets.iter().map(|it| json!({"name": it}));
         pod.insert("imagePullSecrets".to_owned(), named.collect());
     }
     json!({
@@ -174,7 +144,7 @@ pub(super) fn job(
         "metadata": {"name": name, "namespace": namespace, "labels": labels},
         "spec": {
             "backoffLimit": 0,
-            "activeDeadlineSeconds": (audit.deadline + BELT).as_secs(),
+            "activeDeadlineSeconds": (wanted.deadline + BELT).as_secs(),
             "ttlSecondsAfterFinished": FORGOTTEN_AFTER.as_secs(),
             "template": {"metadata": {"labels": labels}, "spec": pod},
         },
@@ -186,15 +156,15 @@ mod tests {
     use k8s_openapi::api::batch::v1::Job;
     use serde_json::{Value, json};
 
-    use super::{Audit, Owner, job};
+    use super::{Owner, VerifyJob, job};
 
     fn made(pods: &[Value]) -> Value {
-        let audit = Audit::default();
+        let wanted = VerifyJob::default();
         let owner = Owner::of(pods, "data-0");
         job(
             ("redis", "us-1-verify"),
             &json!({"understudy.io/run": "us-1-verify"}),
-            &audit,
+            &wanted,
             "understudy:1",
             &owner,
         )

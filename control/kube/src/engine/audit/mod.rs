@@ -17,11 +17,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
+use understudy_config::VerifyJob;
 use understudy_control::snapshot::{
     DataRead, ProviderError, ProviderErrorKind, SnapshotHandle, Verified,
 };
 
-pub use self::job::Audit;
 use self::job::{Owner, job};
 use self::judge::{Look, compare, look, warnings};
 use super::drive::{Engine, elapsed};
@@ -58,9 +58,9 @@ impl Engine<'_> {
     pub async fn audit(
         &self,
         handle: &SnapshotHandle,
-        audit: &Audit,
+        wanted: &VerifyJob,
     ) -> Result<Verified, ProviderError> {
-        let image = self.may_audit(handle, audit).await?;
+        let image = self.may_audit(handle, wanted).await?;
         let namespace = self.context.request.namespace.clone();
         let target = |api: Api| Target {
             name: self.context.request.run.clone(),
@@ -72,7 +72,7 @@ impl Engine<'_> {
             job: target(api("batch", "Job", "jobs")),
         };
         self.forget(handle, &scratch).await?;
-        let read = self.read_back(handle, audit, image, &scratch).await;
+        let read = self.read_back(handle, wanted, image, &scratch).await;
         // Whatever came of it. What it came to is worth more than a claim that stays.
         let left = self.forget(handle, &scratch).await.err();
         let place = handle.place();
@@ -100,7 +100,7 @@ impl Engine<'_> {
     async fn may_audit<'a>(
         &self,
         handle: &SnapshotHandle,
-        audit: &'a Audit,
+        wanted: &'a VerifyJob,
     ) -> Result<&'a str, ProviderError> {
         let place = handle.place();
         let recipe = self.context.recipe;
@@ -113,7 +113,7 @@ impl Engine<'_> {
                 recipe.name
             )));
         }
-        let Some(image) = &audit.image else {
+        let Some(image) = &wanted.image else {
             return Err(ProviderError::misconfigured(format!(
                 "{place}: a Job would read it back, and no image is named for it; set kubernetes.verify.image to the image of understudy"
             )));
@@ -181,7 +181,7 @@ impl Engine<'_> {
     async fn read_back(
         &self,
         handle: &SnapshotHandle,
-        audit: &Audit,
+        wanted: &VerifyJob,
         image: &str,
         scratch: &Scratch,
     ) -> Result<DataRead, ProviderError> {
@@ -199,7 +199,7 @@ impl Engine<'_> {
         let made = job(
             (&request.namespace, &request.run),
             &self.context.labels(),
-            audit,
+            wanted,
             image,
             &owner,
         );
@@ -216,13 +216,13 @@ impl Engine<'_> {
             }
             Err(cause) => return Err(call_failed(&scratch.job.text(), &cause)),
         }
-        self.jobs_answer(audit, scratch, &pods, &made).await
+        self.jobs_answer(wanted, scratch, &pods, &made).await
     }
 
     /// Waits for the Job's answer.
     async fn jobs_answer(
         &self,
-        audit: &Audit,
+        wanted: &VerifyJob,
         scratch: &Scratch,
         pods: &Api,
         made: &Value,
@@ -301,7 +301,7 @@ impl Engine<'_> {
                     age(elapsed(begun))
                 )));
             }
-            let left = audit.deadline.saturating_sub(begun.elapsed());
+            let left = wanted.deadline.saturating_sub(begun.elapsed());
             if left.is_zero() {
                 return Err(ProviderError::new(
                     ProviderErrorKind::NotReady,

@@ -3,42 +3,31 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use understudy_config::VerifyJob;
 use understudy_control::snapshot::{
     Checksum, DataRead, ProviderError, ProviderErrorKind, SnapshotHandle, Verified,
 };
 
 use super::scene::{Scene, csi};
 use crate::cluster::memory::Fault;
-use crate::engine::{Audit, LABEL_RUN, scratch_run};
+use crate::engine::{LABEL_RUN, scratch_run};
 use crate::recipe::{BUILTIN, Kind, Recipe, read};
 
 const RUN: &str = "us-p-s1-1-1";
 const SCRATCH: &str = "us-p-s1-1-1-verify";
 
-fn kind(group: &str, kind: &str, plural: &str) -> Kind {
-    Kind {
-        group: group.to_owned(),
-        versions: vec!["v1".to_owned()],
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-        cluster: false,
-        detect: false,
-        discover: false,
-    }
-}
-
 fn jobs() -> Kind {
-    kind("batch", "Job", "jobs")
+    Kind::own("batch", "v1", "Job", "jobs")
 }
 
 fn pods() -> Kind {
-    kind("", "Pod", "pods")
+    Kind::own("", "v1", "Pod", "pods")
 }
 
-fn audit() -> Audit {
-    Audit {
+fn audit() -> VerifyJob {
+    VerifyJob {
         image: Some("understudy:1".to_owned()),
-        ..Audit::default()
+        ..VerifyJob::default()
     }
 }
 
@@ -93,7 +82,7 @@ impl Scene {
     async fn verify_while(
         &self,
         handle: &SnapshotHandle,
-        audit: &Audit,
+        audit: &VerifyJob,
         meanwhile: impl AsyncFnOnce(),
     ) -> Result<Verified, ProviderError> {
         let verify = self.run(async |engine| engine.audit(handle, audit).await);
@@ -175,7 +164,9 @@ async fn a_job_that_is_never_scheduled_ends_by_the_deadline_in_the_systems_words
     let event = json!({"metadata": {"name": "e", "namespace": "redis"}, "type": "Warning", "reason": "ProvisioningFailed",
         "message": "no space in pool p", "lastTimestamp": "2026-01-01T00:00:00Z",
         "involvedObject": {"kind": "PersistentVolumeClaim", "name": SCRATCH}});
-    scene.cluster.put(&kind("", "Event", "events"), event);
+    scene
+        .cluster
+        .put(&Kind::own("", "v1", "Event", "events"), event);
     let error = scene
         .verify_while(&handle, &audit(), async || {
             scene
@@ -278,7 +269,7 @@ async fn missing_rights_and_a_missing_image_are_named_before_anything_is_made() 
         assert!(error.text.contains(part), "{error}");
     }
     let error = scene
-        .verify_while(&handle, &Audit::default(), async || {})
+        .verify_while(&handle, &VerifyJob::default(), async || {})
         .await;
     let error = error.unwrap_err();
     assert!(error.text.contains("kubernetes.verify.image"), "{error}");
