@@ -14,8 +14,8 @@ use understudy_lab::wire::{Address, Reply, Wire};
 
 /// Between two writes to one server.
 const EVERY: Duration = Duration::from_millis(1);
-/// How long a write may hang (a paused server holds it).
-const WRITE_MAX: Duration = Duration::from_secs(30);
+/// How long a write may hang; a paused, stopped or sleeping server holds it.
+pub(crate) const WRITE_MAX: Duration = Duration::from_secs(30);
 
 /// An acknowledged write: when it was sent, and when its reply came.
 #[derive(Clone, Copy)]
@@ -42,12 +42,12 @@ impl Probe {
     pub(crate) async fn start(source: &Server, target: &Server) -> Probe {
         let stop = Arc::new(AtomicBool::new(false));
         Probe {
-            source: tokio::spawn(write(
+            source: tokio::spawn(acknowledged(
                 source.address(),
                 Arc::clone(&stop),
                 Count::Everything,
             )),
-            target: tokio::spawn(write(
+            target: tokio::spawn(acknowledged(
                 target.address(),
                 Arc::clone(&stop),
                 Count::SinceLastRefusal,
@@ -74,27 +74,58 @@ impl Probe {
     }
 }
 
-async fn write(address: Address, stop: Arc<AtomicBool>, count: Count) -> Vec<Acknowledged> {
-    let mut acknowledged = Vec::new();
+/// What one writer writes, and what it makes of the replies.
+pub(crate) trait Writer: Send + 'static {
+    /// Writes once. `false` says that the connection broke; it is then made anew.
+    fn write(&mut self, wire: &mut Wire) -> impl Future<Output = bool> + Send;
+}
+
+/// Writes to one server again and again until it is stopped.
+pub(crate) async fn keep_writing<W: Writer>(
+    address: Address,
+    stop: Arc<AtomicBool>,
+    mut writer: W,
+) -> W {
     let mut wire = None;
     while !stop.load(Ordering::Relaxed) {
         if wire.is_none() {
             wire = Wire::connect(&address, WRITE_MAX).await.ok();
         }
-        if let Some(open) = &mut wire {
-            let sent = Instant::now();
-            // A write that changes nothing and is still refused by a replica.
-            match tokio::time::timeout(WRITE_MAX, open.call(&["DEL", "probe:absent"])).await {
-                Ok(Ok(Reply::Integer(_))) => acknowledged.push(Acknowledged {
-                    sent,
-                    answered: Instant::now(),
-                }),
-                Ok(Ok(_)) if count == Count::SinceLastRefusal => acknowledged.clear(),
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) | Err(_) => wire = None,
-            }
+        if let Some(open) = &mut wire
+            && !writer.write(open).await
+        {
+            wire = None;
         }
         tokio::time::sleep(EVERY).await;
     }
-    acknowledged
+    writer
+}
+
+/// The acknowledgements of one server.
+struct Acknowledgements {
+    count: Count,
+    list: Vec<Acknowledged>,
+}
+
+impl Writer for Acknowledgements {
+    async fn write(&mut self, wire: &mut Wire) -> bool {
+        let sent = Instant::now();
+        // A write that changes nothing and is still refused by a replica.
+        match tokio::time::timeout(WRITE_MAX, wire.call(&["DEL", "probe:absent"])).await {
+            Ok(Ok(Reply::Integer(_))) => self.list.push(Acknowledged {
+                sent,
+                answered: Instant::now(),
+            }),
+            Ok(Ok(_)) if self.count == Count::SinceLastRefusal => self.list.clear(),
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => return false,
+        }
+        true
+    }
+}
+
+async fn acknowledged(address: Address, stop: Arc<AtomicBool>, count: Count) -> Vec<Acknowledged> {
+    let list = Vec::new();
+    let writer = Acknowledgements { count, list };
+    keep_writing(address, stop, writer).await.list
 }

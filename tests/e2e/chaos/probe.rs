@@ -7,17 +7,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use understudy_lab::Server;
 use understudy_lab::wire::{Address, Reply, Wire};
 
-/// Between two writes to one server.
-const EVERY: Duration = Duration::from_millis(1);
-/// How long a write may hang; a paused, stopped or sleeping server holds it.
-const WRITE_MAX: Duration = Duration::from_secs(30);
+use crate::probe::{WRITE_MAX, Writer, keep_writing};
 
 /// While a server was a primary under one replication id: from the first acknowledgement to the last.
 #[derive(Clone, Debug)]
@@ -44,7 +41,7 @@ impl Probe {
         let outside = BTreeSet::from([replication_id(target).await]);
         Probe {
             tasks: [source, target]
-                .map(|server| tokio::spawn(write(server.address(), Arc::clone(&stop)))),
+                .map(|server| tokio::spawn(reigns(server.address(), Arc::clone(&stop)))),
             outside: Arc::new(Mutex::new(outside)),
             stop,
         }
@@ -91,28 +88,25 @@ pub(crate) async fn replication_id(server: &Server) -> String {
     id.unwrap_or_default()
 }
 
-async fn write(address: Address, stop: Arc<AtomicBool>) -> Vec<Reign> {
-    let mut reigns: Vec<Reign> = Vec::new();
-    let mut wire = None;
-    while !stop.load(Ordering::Relaxed) {
-        if wire.is_none() {
-            wire = Wire::connect(&address, WRITE_MAX).await.ok();
-        }
-        if let Some(open) = &mut wire {
-            let sent = Instant::now();
-            match exchange(open).await {
-                Some(Reply::Array(replies)) => {
-                    if let Some(id) = id_of(replies) {
-                        note(&mut reigns, id, (sent, Instant::now()));
-                    }
-                }
-                Some(_) => {}
-                None => wire = None,
+#[derive(Default)]
+struct Reigns(Vec<Reign>);
+
+impl Writer for Reigns {
+    async fn write(&mut self, wire: &mut Wire) -> bool {
+        let sent = Instant::now();
+        let reply = exchange(wire).await;
+        if let Some(Reply::Array(replies)) = reply {
+            if let Some(id) = id_of(replies) {
+                note(&mut self.0, id, (sent, Instant::now()));
             }
+            return true;
         }
-        tokio::time::sleep(EVERY).await;
+        reply.is_some()
     }
-    reigns
+}
+
+async fn reigns(address: Address, stop: Arc<AtomicBool>) -> Vec<Reign> {
+    keep_writing(address, stop, Reigns::default()).await.0
 }
 
 fn note(reigns: &mut Vec<Reign>, id: String, write: (Instant, Instant)) {
