@@ -54,6 +54,13 @@
 {{- $control | toJson -}}
 {{- end -}}
 
+{{/* Of the Job that reads a snapshot back; nothing where there is none. */}}
+{{- define "understudy.verify-image" -}}
+{{- if .Values.snapshots.restore -}}
+{{- default (include "understudy.image" .) .Values.snapshots.verify.image -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "understudy.kubernetes-config" -}}
 {{- $snapshots := .Values.snapshots -}}
 {{- $kubernetes := dict "level" $snapshots.level "namespace" (include "understudy.snapshot-namespaces" . | fromJsonArray | first) -}}
@@ -62,7 +69,7 @@
 {{- if $snapshots.volumes -}}{{- $_ := set $kubernetes "volumes" $snapshots.volumes -}}{{- end -}}
 {{- if $snapshots.restore -}}
 {{- $job := $snapshots.verify -}}
-{{- $verify := dict "image" (default (include "understudy.image" .) $job.image) "run_as_user" $job.runAsUser "deadline" $job.deadline -}}
+{{- $verify := dict "image" (include "understudy.verify-image" .) "run_as_user" $job.runAsUser "deadline" $job.deadline -}}
 {{- $secrets := default .Values.image.pullSecrets $job.pullSecrets -}}
 {{- if $secrets -}}{{- $_ := set $verify "pull_secrets" $secrets -}}{{- end -}}
 {{- if $job.serviceAccountName -}}{{- $_ := set $verify "service_account" $job.serviceAccountName -}}{{- end -}}

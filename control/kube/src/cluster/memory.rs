@@ -2,9 +2,11 @@
 //!
 //! Its rules: a status is dropped from whatever is created or patched when the kind has a status subresource; a name is
 //! taken once; deletion waits for finalizers; every write gives a new resourceVersion. Its faults are in [`Fault`].
+//! An admission policy may stand in the way of its callers ([`Gate`]); what the test itself puts there passes by it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -68,10 +70,47 @@ pub struct Call {
     pub body: Value,
 }
 
+/// A write that a caller asks for, as an admission policy is told of it.
+#[derive(Clone, Debug)]
+pub struct Review {
+    /// CREATE, UPDATE or DELETE.
+    pub operation: &'static str,
+    /// What kind of object.
+    pub api: Api,
+    /// Its namespace; none for a kind of the cluster.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// As it would be; null for DELETE.
+    pub object: Value,
+    /// As it is; null for CREATE.
+    pub old: Value,
+}
+
+type Decide = dyn Fn(&Review) -> Result<(), String> + Send + Sync;
+
+/// Says yes to a write, or why not.
+#[derive(Clone)]
+pub struct Gate(Arc<Decide>);
+
+impl Gate {
+    /// One that decides so.
+    pub fn new(decide: impl Fn(&Review) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(decide))
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Gate")
+    }
+}
+
 type Key = (String, String, String);
 
 #[derive(Debug, Default)]
 struct State {
+    gate: Option<Gate>,
     version: u64,
     objects: BTreeMap<Key, Value>,
     /// Served versions, and whether there is a status subresource, by `plural.group`.
@@ -208,6 +247,11 @@ impl MemoryCluster {
         self.changes.send_modify(|it| *it += 1);
     }
 
+    /// From now on every write of a caller is asked about first.
+    pub fn guard(&self, gate: Gate) {
+        self.state().gate = Some(gate);
+    }
+
     /// From now on this goes wrong.
     pub fn fail(&self, fault: Fault) {
         self.state().faults.push(fault);
@@ -335,6 +379,34 @@ impl State {
         self.kinds.get(kind).is_some_and(|(_, status)| *status)
     }
 
+    /// Whether a write may be; the words are a real server's.
+    fn admit(
+        &self,
+        operation: &'static str,
+        at: &Place<'_>,
+        object: &Value,
+        old: &Value,
+    ) -> Result<(), CallError> {
+        let Some(gate) = &self.gate else {
+            return Ok(());
+        };
+        let review = Review {
+            operation,
+            api: at.api.clone(),
+            namespace: at.namespace.map(str::to_owned),
+            name: at.name.to_owned(),
+            object: object.clone(),
+            old: old.clone(),
+        };
+        (gate.0)(&review).map_err(|why| {
+            let text = format!(
+                "{} \"{}\" is forbidden: ValidatingAdmissionPolicy denied request: {why}",
+                at.api.plural, at.name
+            );
+            CallError::of_status(422, text)
+        })
+    }
+
     fn store(&mut self, key: Key, mut object: Value) {
         self.version += 1;
         let metadata = &mut object["metadata"];
@@ -359,6 +431,7 @@ impl State {
         if self.has_status(&key.0) {
             new["status"] = old["status"].clone();
         }
+        self.admit("UPDATE", at, &new, &old)?;
         self.store(key.clone(), new);
         Ok(self.objects.get(&key).cloned().unwrap_or_default())
     }
@@ -452,6 +525,7 @@ impl Cluster for MemoryCluster {
                 {
                     map.shift_remove("status");
                 }
+                state.admit("CREATE", &at, &object, &Value::Null)?;
                 state.store(key.clone(), object);
                 Ok(state.objects.get(&key).cloned().unwrap_or_default())
             })
@@ -461,10 +535,12 @@ impl Cluster for MemoryCluster {
     fn apply<'a>(&'a self, at: Place<'a>, object: &'a Value) -> Reply<'a, Value> {
         Box::pin(async move {
             self.call(("apply", &at.api.plural, at.name), object, |state| {
-                if !state.objects.contains_key(&key(&at)) {
-                    state.store(key(&at), object.clone());
+                if state.objects.contains_key(&key(&at)) {
+                    return state.patched(&at, object);
                 }
-                state.patched(&at, object)
+                state.admit("CREATE", &at, object, &Value::Null)?;
+                state.store(key(&at), object.clone());
+                Ok(state.objects.get(&key(&at)).cloned().unwrap_or_default())
             })
         })
     }
@@ -489,6 +565,7 @@ impl Cluster for MemoryCluster {
                         "the UID in the precondition is another",
                     ));
                 }
+                state.admit("DELETE", &at, &Value::Null, &object)?;
                 let waits = object["metadata"]["finalizers"].as_array();
                 if waits.is_some_and(|list| !list.is_empty()) {
                     object["metadata"]["deletionTimestamp"] = json!("2027-01-15T08:00:00Z");

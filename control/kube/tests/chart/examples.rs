@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::helm;
-use crate::objects::{containers, documents, of_kind, pods, strict, title};
+use crate::objects::{containers, of_kind, pods, strict, title};
 
 /// Each manifest, with its values and its namespace.
 const EXAMPLES: [(&str, &str, &str); 2] = [
@@ -23,7 +23,7 @@ pub(crate) fn objects() -> Vec<Value> {
 
 fn manifest_objects(manifest: &str) -> Vec<Value> {
     let path = format!("helm/understudy/examples/{manifest}");
-    documents(&path, &helm::read(&path))
+    helm::documents(&path, &helm::read(&path))
 }
 
 #[test]

@@ -6,8 +6,6 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::objects;
-
 /// The checkout.
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -17,6 +15,14 @@ pub(crate) fn repository() -> PathBuf {
 pub(crate) fn read(path: &str) -> String {
     let path = repository().join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|cause| panic!("{}: {cause}", path.display()))
+}
+
+/// The documents of a YAML file, without the empty ones.
+pub(crate) fn documents(name: &str, text: &str) -> Vec<Value> {
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    let read: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
+        .unwrap_or_else(|cause| panic!("{name}: {cause}\n{text}"));
+    read.into_iter().filter(|it| !it.is_null()).collect()
 }
 
 /// The values that each test of a whole release runs over, by what they are for. All but the first are files of the checkout.
@@ -64,10 +70,20 @@ pub(crate) fn least_and(more: &Value) -> Value {
 
 /// Every recipe that ships; what a recipe must be told is told.
 fn every_recipe() -> Value {
-    let file: Value =
-        serde_saphyr::from_str(&read("helm/understudy/files/recipes-rbac.yaml")).unwrap();
+    let recipes = shipped();
+    let recipes: Vec<&String> = recipes.as_object().unwrap().keys().collect();
+    least_and(&json!({ "snapshots": { "recipes": recipes, "params": needed() } }))
+}
+
+/// The recipes of the chart, with the rights of each.
+fn shipped() -> Value {
+    serde_saphyr::from_str(&read("helm/understudy/files/recipes-rbac.yaml")).unwrap()
+}
+
+/// What the chart must be told of recipes, by recipe and parameter.
+pub(crate) fn needed() -> Value {
     let mut params = json!({});
-    for (recipe, rules) in file.as_object().unwrap() {
+    for (recipe, rules) in shipped().as_object().unwrap() {
         for rule in rules.as_array().unwrap() {
             if let (Some(param), None) = (rule["param"].as_str(), rule["namespace"].as_str()) {
                 params[recipe][param] = json!("somewhere");
@@ -77,8 +93,7 @@ fn every_recipe() -> Value {
             }
         }
     }
-    let recipes: Vec<&String> = file.as_object().unwrap().keys().collect();
-    least_and(&json!({ "snapshots": { "recipes": recipes, "params": params } }))
+    params
 }
 
 /// What became of one job.
@@ -104,7 +119,7 @@ pub(crate) fn render_into(
         Some(files) => Ok(files
             .iter()
             .filter(|(name, _)| !name.ends_with("NOTES.txt"))
-            .flat_map(|(name, text)| objects::documents(name, text.as_str().unwrap_or_default()))
+            .flat_map(|(name, text)| documents(name, text.as_str().unwrap_or_default()))
             .collect()),
     };
     Some(answers.iter().map(read).collect())

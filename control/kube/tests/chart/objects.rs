@@ -17,14 +17,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// The documents of a YAML file, without the empty ones.
-pub(crate) fn documents(name: &str, text: &str) -> Vec<Value> {
-    let options = serde_saphyr::options! { legacy_octal_numbers: true };
-    let read: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
-        .unwrap_or_else(|cause| panic!("{name}: {cause}\n{text}"));
-    read.into_iter().filter(|it| !it.is_null()).collect()
-}
-
 /// `Kind/name`, for messages.
 pub(crate) fn title(object: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use understudy_kube::cluster::memory::Gate;
 
 /// One system's part.
 #[derive(Clone, Debug, Deserialize)]
@@ -84,6 +85,9 @@ pub(crate) struct Part {
     /// Why there are no definitions of its kinds to try it on.
     #[serde(default)]
     pub(crate) recorded: Option<String>,
+    /// What every write of ours must pass.
+    #[serde(skip)]
+    pub(crate) gate: Option<Gate>,
 }
 
 /// An object.

@@ -10,9 +10,16 @@
 
 mod data;
 mod docs;
+#[path = "../chart/helm.rs"]
+#[expect(
+    dead_code,
+    reason = "the tests of the chart use more of it; here the chart is only rendered"
+)]
+mod helm;
 mod live;
 mod own;
 mod play;
+mod policy;
 mod scenario;
 mod stage;
 

@@ -41,6 +41,9 @@ impl Scene {
     pub(crate) async fn new(recipe: &Recipe, part: &Part) -> Self {
         let memory = MemoryCluster::new();
         memory.set_clock(wall_ms());
+        if let Some(gate) = &part.gate {
+            memory.guard(gate.clone());
+        }
         for kind in recipe.kinds.values() {
             let core = kind.group.is_empty() || kind.group == "batch";
             let scheduled = kind.kind.ends_with("Class");
