@@ -253,6 +253,17 @@ pub(crate) struct EffectError {
     pub effect: &'static str,
     /// Why, in one line.
     pub cause: String,
-    /// True when another attempt may go better: a drain that did not end, a lease that lapsed, lag.
-    pub passing: bool,
+    /// Whether another try may go better.
+    pub hope: Hope,
+}
+
+/// Whether an effect that failed may go better another time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hope {
+    /// It will fail again.
+    None,
+    /// Another attempt may go better: a drain that did not end, a lease that lapsed, lag.
+    Passing,
+    /// A server did not answer, or its connection broke in the middle. What it did of the effect is unknown.
+    Silent,
 }

@@ -69,7 +69,7 @@ async fn look(inner: &Inner, start: &Start) -> Result<Vec<Looked>, No> {
             .know(&start.pool, shard, &primary)
             .map_err(No::wrong)?;
         let key = (start.pool.clone(), shard.clone());
-        (world.ready(&key).await)
+        (world.ready_soon(&key).await)
             .map_err(|in_the_way| No::blocked(format!("proxies: {in_the_way}")))?;
         let census = world
             .proxies

@@ -1,12 +1,16 @@
-//! Before anything is held: the snapshot, the replication, the comparison.
+//! Before anything is held: the snapshot, the replication, the comparison. A connection that breaks is taken in stride
+//! (`patience.rs`), but where a server was restarted meanwhile the copying begins again.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::patience::{Patience, SILENCE_MAX};
 use super::{Driver, Failure};
 use crate::cutover::{Identity, Role};
 use crate::effect::{Effect, Outcome};
-use crate::effects::{source_settings, target_settings};
+use crate::effects::{arming_changes, source_settings, target_settings};
 use crate::phase::Phase;
+use crate::server::is_silence;
 use crate::verify::{self, CompareOptions, KeyRef, Progress};
 
 /// Between two looks at a replication.
@@ -15,11 +19,11 @@ const LOOK: Duration = Duration::from_millis(100);
 /// The copy is done, and the rest fits into a hold, at this lag. Bytes.
 pub(super) const LAG_MAX: u64 = 1 << 20;
 
-/// A server that does not answer for so long during the approach aborts it.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
-
 /// A target whose link is down for so long, without any sync going on, aborts the approach.
 const LINK_DOWN_MAX: Duration = Duration::from_secs(60);
+
+/// Comparisons in a row that a silent server may cut short, each within the patience for it; the next one aborts.
+const CUT_SHORT_MAX: u32 = 3;
 
 /// Differences named in an error.
 const NAMED_MAX: usize = 10;
@@ -40,30 +44,41 @@ impl Driver {
     }
 
     pub(super) async fn replicate_phase(&mut self) -> Result<(), Failure> {
+        let before = self.both_stand().await?;
         self.arm().await?;
         self.go_on()?;
         let (source, target) = (self.record.source.clone(), self.record.target.clone());
-        self.perform(Effect::Attach {
+        // The server itself takes a repeat for what it is: it follows that address already.
+        self.perform_patiently(Effect::Attach {
             target: target.clone(),
             source: source.clone(),
         })
         .await?;
         self.until_close().await?;
-        self.perform(Effect::CarrySettings {
+        self.perform_patiently(Effect::CarrySettings {
             source: source.clone(),
             target: target.clone(),
         })
         .await?;
-        self.perform(Effect::CarryUsers {
+        self.perform_patiently(Effect::CarryUsers {
             source: source.clone(),
             target: target.clone(),
         })
         .await?;
-        self.carry_scripts(target.clone()).await?;
-        let (from, to) = (
-            self.world.servers.standing(&source).await?,
-            self.world.servers.standing(&target).await?,
-        );
+        self.carry_scripts(target).await?;
+        // What broke a connection may have broken the copy.
+        self.until_close().await?;
+        self.waits_for(None);
+        let (from, to) = self.both_stand().await?;
+        for (side, before, now) in [("source", &before.0, &from), ("target", &before.1, &to)] {
+            if before.run_id != now.run_id {
+                // What was set on it is gone.
+                self.record.note(format!(
+                    "the {side} was restarted while it was copied; copying again"
+                ));
+                return Ok(());
+            }
+        }
         self.record.identity = Some(Identity::of(&from, &to));
         self.enter(Phase::Verify).await
     }
@@ -71,7 +86,7 @@ impl Driver {
     /// Loads what clients have run so far, so that EVALSHA finds it; again right before each hold.
     pub(super) async fn carry_scripts(&mut self, server: String) -> Result<(), Failure> {
         let pool = self.record.pool.clone();
-        self.perform(Effect::CarryScripts {
+        self.perform_patiently(Effect::CarryScripts {
             pool,
             target: server,
         })
@@ -79,22 +94,49 @@ impl Driver {
         .map(drop)
     }
 
-    /// Both servers may change roles from here on. Old values are kept once, so that a repeat does not forget them.
+    /// Both servers may change roles from here on. Old values are kept once, and on disk before anything is changed, so
+    /// that neither a repeat nor a crash forgets them.
     async fn arm(&mut self) -> Result<(), Failure> {
         let sides = [
             ("source", self.record.source.clone(), source_settings()),
             ("target", self.record.target.clone(), target_settings()),
         ];
         for (side, server, settings) in sides {
-            let outcome = self.perform(Effect::Arm { server, settings }).await?;
-            if let Outcome::Before(before) = outcome {
-                let kept = self.record.armed.entry(side.to_owned()).or_default();
-                for (name, value) in before {
-                    kept.entry(name).or_insert(value);
-                }
+            let before = self.arming_changes(&server, &settings).await?;
+            self.keep(side, before);
+            self.save().await?;
+            let arm = Effect::Arm { server, settings };
+            if let Outcome::Before(before) = self.perform_patiently(arm).await? {
+                self.keep(side, before);
             }
         }
         self.save().await
+    }
+
+    /// What arming would change on a server that answers, with what it is now.
+    async fn arming_changes(
+        &mut self,
+        server: &str,
+        settings: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, String>, Failure> {
+        let mut patience = Patience::default();
+        loop {
+            let found = match self.world.servers.hold(server).await {
+                Ok(mut held) => arming_changes(&mut held, settings).await,
+                Err(error) => Err(error),
+            };
+            match found {
+                Ok(found) => return Ok(found),
+                Err(error) => self.endure(&mut patience, error.into()).await?,
+            }
+        }
+    }
+
+    fn keep(&mut self, side: &str, before: BTreeMap<String, String>) {
+        let kept = self.record.armed.entry(side.to_owned()).or_default();
+        for (name, value) in before {
+            kept.entry(name).or_insert(value);
+        }
     }
 
     /// Waits until the target follows and is close behind.
@@ -155,6 +197,22 @@ impl Driver {
     }
 
     pub(super) async fn verify_phase(&mut self) -> Result<(), Failure> {
+        for _ in 0..CUT_SHORT_MAX {
+            match self.verify().await {
+                Err(failure @ Failure::Silent(_)) => {
+                    let mut patience = Patience::default();
+                    self.endure(&mut patience, failure).await?;
+                    // How long a comparison takes is no matter of patience; then it begins anew.
+                    self.both_stand().await?;
+                }
+                verified => return verified,
+            }
+        }
+        self.verify().await
+    }
+
+    /// One comparison, and where it leads.
+    async fn verify(&mut self) -> Result<(), Failure> {
         let Some(identity) = self.record.identity.clone() else {
             return self.enter(Phase::Replicate).await;
         };
@@ -233,7 +291,6 @@ impl Driver {
         }
         let source = self.world.servers.login(&self.record.source)?;
         let target = self.world.servers.login(&self.record.target)?;
-        let said = |error: verify::VerifyError| Failure::Failed(crate::world::one_line(&error));
         let mut repaired = 0;
         let mut drifted = take_drifted(outcome);
         for round in 0..REPAIR_ROUNDS_MAX {
@@ -245,10 +302,13 @@ impl Driver {
             let options = CompareOptions::default();
             repaired += verify::repair_ttls(&source, &drifted, options.timeout)
                 .await
-                .map_err(said)?;
+                .map_err(|error| not_compared(&error))?;
             let keys: Vec<KeyRef> = drifted.into_iter().map(|found| found.key).collect();
             let comparing = verify::compare_keys(&source, &target, &keys, options);
-            let mut again = self.unless_stopped(comparing).await?.map_err(said)?;
+            let mut again = self
+                .unless_stopped(comparing)
+                .await?
+                .map_err(|error| not_compared(&error))?;
             drifted = take_drifted(&mut again);
             outcome.differences.extend(again.differences);
             outcome.unsettled.extend(again.unsettled);
@@ -282,7 +342,18 @@ impl Driver {
         };
         let comparing = verify::compare(&source, &target, CompareOptions::default(), &progress);
         let outcome = self.unless_stopped(comparing).await?;
-        outcome.map_err(|error| Failure::Failed(crate::world::one_line(&error)))
+        outcome.map_err(|error| not_compared(&error))
+    }
+}
+
+fn not_compared(error: &verify::VerifyError) -> Failure {
+    let text = crate::world::one_line(error);
+    match error {
+        verify::VerifyError::Ask { cause, .. } if is_silence(cause) => Failure::Silent(text),
+        verify::VerifyError::Ask { .. }
+        | verify::VerifyError::Refused { .. }
+        | verify::VerifyError::Nonsense { .. }
+        | verify::VerifyError::Behind { .. } => Failure::Failed(text),
     }
 }
 

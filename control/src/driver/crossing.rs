@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::approach::{LAG_MAX, unequal};
 use super::hold_clock::HoldClock;
+use super::patience::Patience;
 use super::{Driver, Failure, UnderWay};
 use crate::cutover::{
     CutoverDecision, Identity, Passage, Standing, Step, has_caught_up, is_equal, is_promoted,
@@ -73,6 +74,7 @@ struct Attempting<'a> {
 impl Driver {
     pub(super) async fn cutover_phase(&mut self) -> Result<(), Failure> {
         let mut attempts = 0;
+        let mut patience = Patience::default();
         loop {
             if self.options.cutover == CutoverMode::Manual && !self.told_to_go {
                 if !self.wait_for_cutover().await? {
@@ -87,9 +89,14 @@ impl Driver {
                 // Not begun, since a proxy did not answer.
                 Err(failure) => match self.weigh_silence(failure).await {
                     passing @ Failure::Passing(_) => Crossed::Held(passing),
-                    other => return Err(other),
+                    // Nor since a server did not: nobody was held, and all of it is looked at afresh.
+                    other => {
+                        self.endure(&mut patience, other).await?;
+                        continue;
+                    }
                 },
             };
+            patience = Patience::default();
             attempts += 1;
             match crossed {
                 Crossed::Committed => return Ok(()),
@@ -138,7 +145,10 @@ impl Driver {
     /// One attempt, from the snapshot to the commit or the undo.
     async fn attempt_forward(&mut self) -> Result<Crossed, Failure> {
         let key = (self.record.pool.clone(), self.record.shard.clone());
-        if let Err(in_the_way) = self.world.ready(&key).await {
+        self.waits_for(Some("the proxies".to_owned()));
+        let ready = self.world.ready_soon(&key).await;
+        self.waits_for(None);
+        if let Err(in_the_way) = ready {
             return Ok(Crossed::Held(in_the_way.into()));
         }
         let source = self.record.source.clone();
@@ -285,7 +295,7 @@ impl Driver {
                 self.undo(passage, attempting.begun).await?;
                 return Ok(Crossed::Rehearsed(lines));
             }
-            Err(failure) => failure,
+            Err(failure) => failure.without_patience(),
         };
         tracing::warn!(shard = %passage.shard, term = passage.term, %failure, "undo the attempt");
         self.undo(passage, attempting.begun).await?;

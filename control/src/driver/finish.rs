@@ -155,7 +155,7 @@ impl Driver {
         loop {
             attempts += 1;
             let key = (self.record.pool.clone(), self.record.shard.clone());
-            self.world.ready(&key).await?;
+            self.world.ready_soon(&key).await?;
             self.ensure_snapshot(&target).await?;
             self.compare_for_rollback(accept_loss).await?;
             self.may_roll_back(accept_loss)

@@ -13,6 +13,7 @@ mod crossing;
 mod finish;
 mod hold_clock;
 mod lost;
+mod patience;
 mod publish;
 mod resume;
 mod rollback_point;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use crate::cutover::Passage;
-use crate::effect::{Effect, Outcome};
+use crate::effect::{Effect, Hope, Outcome};
 use crate::effects::{PerformError, Performer, Real};
 use crate::journal::{EffectRecord, Options, ShardRecord};
 use crate::phase::Phase;
@@ -258,9 +259,10 @@ impl Driver {
 
 impl From<PerformError> for Failure {
     fn from(error: PerformError) -> Failure {
-        match error.is_passing() {
-            true => Failure::Passing(error.to_string()),
-            false => Failure::Failed(error.to_string()),
+        match error.hope() {
+            Hope::Passing => Failure::Passing(error.to_string()),
+            Hope::Silent => Failure::Silent(error.to_string()),
+            Hope::None => Failure::Failed(error.to_string()),
         }
     }
 }

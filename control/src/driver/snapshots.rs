@@ -14,7 +14,7 @@ use understudy_config::SnapshotLevel;
 
 use super::{Driver, Failure};
 use crate::cutover::Role;
-use crate::effect::{Effect, Outcome};
+use crate::effect::{Effect, Hope, Outcome};
 use crate::effects::PerformError;
 use crate::journal::{SnapshotChoice, SnapshotNote, now_ms};
 use crate::snapshot::{
@@ -73,7 +73,7 @@ impl Driver {
                 "a snapshot was taken and not described".to_owned(),
             )),
             Err(error) => {
-                if matches!(&error, PerformError::Effect(_)) && !error.is_passing() {
+                if matches!(&error, PerformError::Effect(_)) && error.hope() == Hope::None {
                     // A run that failed stays failed: what comes to life again later guards nothing.
                     let run = self.record.snapshot_wish.take();
                     if let Some(run) = run {

@@ -35,6 +35,20 @@ pub(crate) enum Failure {
     /// It may go better another time.
     #[error("{0}")]
     Passing(String),
+    /// A server did not answer, or its connection broke in the middle of what it was told. The approach is patient with
+    /// that; inside a hold it is a failure as any other.
+    #[error("{0}")]
+    Silent(String),
+}
+
+impl Failure {
+    /// Where nobody is patient: clients are held.
+    pub(super) fn without_patience(self) -> Failure {
+        match self {
+            Failure::Silent(why) => Failure::Failed(why),
+            other => other,
+        }
+    }
 }
 
 impl From<crate::proxies::InTheWay> for Failure {
@@ -54,7 +68,10 @@ impl From<JournalError> for Failure {
 
 impl From<ServerFailure> for Failure {
     fn from(error: ServerFailure) -> Failure {
-        Failure::Failed(error.to_string())
+        match error.silent {
+            true => Failure::Silent(error.to_string()),
+            false => Failure::Failed(error.to_string()),
+        }
     }
 }
 

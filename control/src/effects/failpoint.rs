@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 
-use crate::effect::{Effect, EffectError};
+use crate::effect::{Effect, EffectError, Hope};
 
 /// A thread of ours has taken SIGSTOP, and stopped all others, within this time.
 const STOPPED_WITHIN: Duration = Duration::from_millis(250);
@@ -134,7 +134,7 @@ impl Wanted {
                 return Err(EffectError {
                     effect: effect.name(),
                     cause,
-                    passing: false,
+                    hope: Hope::None,
                 });
             }
         }

@@ -10,7 +10,9 @@ use crate::effect::{Effect, EffectError, Outcome};
 pub(crate) use dry_run::DryRun;
 pub(crate) use failpoint::Failpoint;
 pub(crate) use perform::{PerformError, Performer};
-pub(crate) use real::{NOWHERE, Real, SERVES_STALE, source_settings, target_settings};
+pub(crate) use real::{
+    NOWHERE, Real, SERVES_STALE, arming_changes, source_settings, target_settings,
+};
 
 /// All outside actions go through here.
 pub(crate) trait Effects: Send + Sync {

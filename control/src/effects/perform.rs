@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Effects;
 use super::failpoint::{Failpoint, Moment};
-use crate::effect::{Effect, EffectError, Outcome};
+use crate::effect::{Effect, EffectError, Hope, Outcome};
 use crate::journal::{EffectRecord, EffectState, Journal, JournalError, ShardRecord};
 
 /// Why an effect is not known to have happened.
@@ -22,11 +22,11 @@ pub(crate) enum PerformError {
 }
 
 impl PerformError {
-    /// True when another attempt may go better.
-    pub(crate) fn is_passing(&self) -> bool {
+    /// Whether another try may go better.
+    pub(crate) fn hope(&self) -> Hope {
         match self {
-            PerformError::Effect(error) => error.passing,
-            PerformError::Journal(_) => false,
+            PerformError::Effect(error) => error.hope,
+            PerformError::Journal(_) => Hope::None,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::cutover::Role;
-use crate::effect::{Effect, EffectError, Gate, Outcome};
+use crate::effect::{Effect, EffectError, Gate, Hope, Outcome};
 use crate::journal::{GuardPlace, RouteRecord, ShardRecord, SnapshotNote};
 use crate::proxies::{GateReport, ProxyError};
 use crate::server::{Probe, Rewrite};
@@ -41,14 +41,17 @@ pub(crate) struct Real {
 /// What an effect failed of, before it is put into words.
 struct Cause {
     text: String,
-    passing: bool,
+    hope: Hope,
 }
 
 impl From<ServerFailure> for Cause {
     fn from(error: ServerFailure) -> Cause {
         Cause {
+            hope: match error.silent {
+                true => Hope::Silent,
+                false => Hope::None,
+            },
             text: error.to_string(),
-            passing: false,
         }
     }
 }
@@ -56,7 +59,7 @@ impl From<ServerFailure> for Cause {
 impl From<ProxyError> for Cause {
     fn from(error: ProxyError) -> Cause {
         Cause {
-            passing: error.is_passing(),
+            hope: passing(error.is_passing()),
             text: error.to_string(),
         }
     }
@@ -65,7 +68,7 @@ impl From<ProxyError> for Cause {
 impl From<ProviderError> for Cause {
     fn from(error: ProviderError) -> Cause {
         // What is final for its run is never tried again under the same name.
-        let passing = match error.kind {
+        let again = match error.kind {
             ProviderErrorKind::NotReady
             | ProviderErrorKind::Unreachable
             | ProviderErrorKind::NotLeader { .. } => true,
@@ -75,7 +78,7 @@ impl From<ProviderError> for Cause {
         };
         Cause {
             text: error.text,
-            passing,
+            hope: passing(again),
         }
     }
 }
@@ -84,8 +87,15 @@ impl From<String> for Cause {
     fn from(text: String) -> Cause {
         Cause {
             text,
-            passing: false,
+            hope: Hope::None,
         }
+    }
+}
+
+fn passing(may_go_better: bool) -> Hope {
+    match may_go_better {
+        true => Hope::Passing,
+        false => Hope::None,
     }
 }
 
@@ -252,7 +262,7 @@ impl Effects for Real {
         let failed = |cause: Cause| EffectError {
             effect: effect.name(),
             cause: cause.text,
-            passing: cause.passing,
+            hope: cause.hope,
         };
         self.act(effect).await.map_err(failed)
     }
@@ -279,6 +289,20 @@ fn everyone(answers: Vec<Result<GateReport, ProxyError>>) -> Result<Outcome, Cau
 
 /// The old values come back; a setting that the server does not have, or that is fine already, is left alone.
 async fn arm(server: &mut Held, settings: &BTreeMap<String, String>) -> Result<Outcome, Cause> {
+    let before = arming_changes(server, settings).await?;
+    for name in before.keys() {
+        if let Some(value) = settings.get(name) {
+            server.set(name, value).await?;
+        }
+    }
+    Ok(Outcome::Before(before))
+}
+
+/// The settings that arming would change now, with what they are.
+pub(crate) async fn arming_changes(
+    server: &mut Held,
+    settings: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, ServerFailure> {
     let mut before = BTreeMap::new();
     for (name, value) in settings {
         let Some(old) = server.setting(name).await? else {
@@ -290,10 +314,9 @@ async fn arm(server: &mut Held, settings: &BTreeMap<String, String>) -> Result<O
         {
             continue;
         }
-        server.set(name, value).await?;
         before.insert(name.clone(), old);
     }
-    Ok(Outcome::Before(before))
+    Ok(before)
 }
 
 async fn read_back_replica(server: &mut Held) -> Result<Outcome, Cause> {

@@ -123,6 +123,8 @@ pub(crate) struct InTheWay {
     pub(crate) passing: bool,
     /// The id of a proxy that is in the way by its silence.
     pub(crate) silent: Option<String>,
+    /// It has not yet had the time to register with a control that was just started.
+    pub(crate) due: bool,
 }
 
 impl InTheWay {
@@ -392,6 +394,7 @@ impl Registry {
                 what,
                 passing,
                 silent: None,
+                due: false,
             };
             let silent = |what: String, passing| InTheWay {
                 silent: Some(id.clone()),
@@ -399,12 +402,22 @@ impl Registry {
             };
             let lease = self.lease.as_millis();
             match member.heard.map(|at| now.duration_since(at)) {
+                None if now.duration_since(self.born) <= self.lease => {
+                    let age = now.duration_since(self.born);
+                    let left = (self.lease.saturating_sub(age)).as_secs() + 1;
+                    let what = format!(
+                        "control started {} s ago, and it has not registered since; it does so within {left} s: try again then; UPGRADE FORGET {id} only if it is gone for good",
+                        age.as_secs()
+                    );
+                    let mut due = silent(what, true);
+                    due.due = true;
+                    return Err(due);
+                }
                 None => {
                     let what = format!(
                         "it registered before control was restarted and was not heard since; when it is gone for good, UPGRADE FORGET {id}"
                     );
-                    let young = now.duration_since(self.born) <= self.lease;
-                    return Err(silent(what, young));
+                    return Err(silent(what, false));
                 }
                 Some(since) if since > self.lease => {
                     let what = format!(
@@ -449,6 +462,7 @@ impl Registry {
             what: what.to_owned(),
             passing: true,
             silent: None,
+            due: false,
         };
         let Some(members) = self.armed.get(key).and_then(|armed| armed.members.as_ref()) else {
             return Err(stranger("?".to_owned(), "no attempt is armed"));

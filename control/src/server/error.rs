@@ -57,6 +57,16 @@ impl ServerError {
         }
     }
 
+    /// Whether the server said nothing: there was no connection, or it ended, or its time was over.
+    pub fn is_silence(&self) -> bool {
+        match self {
+            ServerError::Connection { cause, .. } => is_silence(cause),
+            ServerError::Refused { .. }
+            | ServerError::Unexpected { .. }
+            | ServerError::Role { .. } => false,
+        }
+    }
+
     /// Whether the server answered and left everything as it was.
     pub fn is_refusal(&self) -> bool {
         matches!(self, ServerError::Refused { .. })
@@ -68,5 +78,16 @@ impl ServerError {
             ServerError::Refused { text, .. } => text.split(' ').next(),
             _ => None,
         }
+    }
+}
+
+/// Whether a call failed because nobody answered it.
+pub(crate) fn is_silence(cause: &ClientError) -> bool {
+    match cause {
+        ClientError::Connect(_)
+        | ClientError::Lost { .. }
+        | ClientError::TimedOut { .. }
+        | ClientError::UsedUp => true,
+        ClientError::Refused(_) | ClientError::Protocol(_) => false,
     }
 }

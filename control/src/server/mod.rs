@@ -19,6 +19,7 @@ mod observed;
 pub use carry::DryRun;
 pub use clients::ClientLine;
 pub use error::ServerError;
+pub(crate) use error::is_silence;
 pub use info::Info;
 pub use link::{CONNECTION_NAME, Fenced, Former, Probe, Rewrite, ServerLink};
 pub use observed::{Backlog, Observed, ReplicaLine, Role, ServerVersion};

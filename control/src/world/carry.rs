@@ -1,5 +1,5 @@
 //! What is not data and is carried over all the same: allow-listed settings, ACL users, scripts. What is not carried is
-//! named, for the report.
+//! named, for the report. A connection that breaks in the middle is an error, never "not carried": all of it may be repeated.
 //!
 //! Functions come with the replication. `maxmemory-policy` is applied when the shard is finalized, and
 //! `min-replicas-to-write` never: a new primary without replicas would refuse its first write.
@@ -57,6 +57,7 @@ pub(crate) async fn carry_settings(
         }
         match (ours, target.set(name, &theirs).await) {
             (Some(_), Ok(())) => said.push(format!("setting {name} was carried over")),
+            (_, Err(error)) if error.silent => return Err(error),
             (None, _) => said.push(format!("setting {name} is unknown to the target")),
             (Some(_), Err(error)) => said.push(format!(
                 "setting {name} was not carried over: {}",
@@ -91,6 +92,7 @@ pub(crate) async fn carry_users(
         target.raw(&[b"ACL", b"LIST"]).await,
     ) {
         (Ok(theirs), Ok(ours)) => (lines(theirs), lines(ours)),
+        (Err(error), _) | (_, Err(error)) if error.silent => return Err(error),
         (Err(error), _) | (_, Err(error)) => {
             return Ok(vec![format!(
                 "ACL users were not carried over: {}",
@@ -114,6 +116,7 @@ pub(crate) async fn carry_users(
         command.extend(rules.iter().map(|rule| rule.as_bytes()));
         match target.raw(&command).await {
             Ok(_) => said.push(format!("ACL user {name} was carried over")),
+            Err(error) if error.silent => return Err(error),
             // The server repeats the rule that it does not take, and a rule may be the hash of a password.
             Err(_) => said.push(format!(
                 "ACL user {name} was not carried over: the target does not take its rules"
@@ -135,8 +138,10 @@ pub(crate) async fn carry_scripts(
 ) -> Result<Vec<String>, ServerFailure> {
     let mut refused = 0_usize;
     for script in scripts {
-        if server.raw(&[b"SCRIPT", b"LOAD", script]).await.is_err() {
-            refused += 1;
+        match server.raw(&[b"SCRIPT", b"LOAD", script]).await {
+            Ok(_) => {}
+            Err(error) if error.silent => return Err(error),
+            Err(_) => refused += 1,
         }
     }
     match refused {

@@ -139,6 +139,7 @@ async fn server_facts(world: &World, url: &str) -> Result<ServerFacts, ServerFai
         false => Err(ServerFailure {
             server: url.to_owned(),
             cause: "the connection was lost while it was asked what it is; try again".to_owned(),
+            silent: true,
         }),
     }
 }

@@ -23,6 +23,8 @@ const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct ServerFailure {
     pub(crate) server: String,
     pub(crate) cause: String,
+    /// It did not answer: there is no connection, or it broke in the middle. False when it answered with a refusal.
+    pub(crate) silent: bool,
 }
 
 /// A server's one connection.
@@ -69,6 +71,7 @@ impl Servers {
         found.ok_or_else(|| ServerFailure {
             server: url.to_owned(),
             cause: "no shard has this server".to_owned(),
+            silent: false,
         })
     }
 
@@ -83,6 +86,7 @@ impl Servers {
                 return Err(ServerFailure {
                     server: url.to_owned(),
                     cause: "no shard has this server".to_owned(),
+                    silent: false,
                 });
             };
             (login.clone(), slot.clone())
@@ -144,6 +148,7 @@ impl Held {
             ServerFailure {
                 server: self.url.to_string(),
                 cause: one_line(&error),
+                silent: error.is_silence(),
             }
         })
     }
@@ -160,6 +165,7 @@ impl Held {
         self.slot.link.as_mut().ok_or(ServerFailure {
             server,
             cause: "there is no connection".to_owned(),
+            silent: true,
         })
     }
 
@@ -249,6 +255,7 @@ impl Held {
         value.into_ok().map_err(|error| ServerFailure {
             server: self.url.to_string(),
             cause: error.text,
+            silent: false,
         })
     }
 

@@ -4,7 +4,7 @@
 //! before its commit. Whether a Pod says enough is `whereabouts::judge`'s to know.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
@@ -15,6 +15,12 @@ use crate::whereabouts::{self, Fate, Verdict};
 
 /// Most Pods that are asked for at once. Further ones wait for the next look. Default: 32.
 const ASKED_MAX: usize = 32;
+
+/// Longest wait for proxies to register with a control that was just started. Those that are not heard by then are named.
+const REGISTERING_MAX: Duration = Duration::from_secs(10);
+
+/// Between two looks at whether they have.
+const REGISTERING_LOOK: Duration = Duration::from_millis(100);
 
 /// What became of the question about one proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +36,20 @@ pub(crate) enum Looked {
 }
 
 impl World {
+    /// As `ready`, for PLAN, START and before an attempt: proxies that the journal knows get the time to register again
+    /// with a control that was just started.
+    pub(crate) async fn ready_soon(&self, key: &Key) -> Result<(), InTheWay> {
+        let until = Instant::now() + REGISTERING_MAX;
+        loop {
+            let seen = self.proxies.registry().ready(key, Instant::now());
+            let due = seen.is_err_and(|in_the_way| in_the_way.due);
+            if !due || Instant::now() >= until {
+                return self.ready(key).await;
+            }
+            tokio::time::sleep(REGISTERING_LOOK).await;
+        }
+    }
+
     /// Whether everybody who serves this pool could take part in an attempt, once those are forgotten who are gone.
     pub(crate) async fn ready(&self, key: &Key) -> Result<(), InTheWay> {
         loop {

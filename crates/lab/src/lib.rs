@@ -53,7 +53,7 @@ pub use load::{Load, LoadOptions};
 pub use port::{free_host, free_port};
 pub use process::{Process, ProcessOptions};
 pub use random::Random;
-pub use relay::{Relay, RelayMode};
+pub use relay::{AfterCut, CutAt, Relay, RelayMode};
 pub use report::{GapLine, Report};
 pub use scene::{Cast, POOL, Relays, Scene, SceneOptions};
 pub use sentinel::Sentinel;

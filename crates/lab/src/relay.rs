@@ -1,7 +1,7 @@
 //! A TCP relay between a client and a server that breaks what passes through it, on request.
 //!
 //! ```text
-//!   client ──► Relay ──► server      delay, stall or cut off (partitions), cut, cut after n bytes, refuse: for any stream
+//!   client ──► Relay ──► server      delay, stall or cut off (partitions), cut, cut after n bytes, cut at a text, refuse: for any stream
 //!                                    double a write, swap two replies: for RESP, when started with RelayMode::Frames
 //! ```
 //!
@@ -11,14 +11,14 @@ mod frames;
 mod owner;
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::error::LabError;
@@ -39,6 +39,31 @@ pub enum RelayMode {
     Frames,
 }
 
+/// Where [`Relay::cut_at`] cuts a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CutAt {
+    /// The server does not get what contains the text.
+    Before,
+    /// The server has it, and its answer is lost.
+    Behind,
+}
+
+/// What becomes of connections after such a cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterCut {
+    /// New ones are welcome.
+    Back,
+    /// As [`Relay::cut`] and [`Relay::refuse`]: nobody gets through any more.
+    Away,
+}
+
+#[derive(Clone, Debug)]
+struct CutOrder {
+    text: Vec<u8>,
+    at: CutAt,
+    after: AfterCut,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Faults {
     delay: Duration,
@@ -53,6 +78,8 @@ struct Shared {
     faults: watch::Sender<Faults>,
     /// Bytes that may still pass towards the server; below zero there is no such limit.
     budget: AtomicI64,
+    cut_order: Mutex<Option<CutOrder>>,
+    cut_at: AtomicU64,
     bytes_to_server: AtomicU64,
     bytes_to_client: AtomicU64,
     connections: AtomicU64,
@@ -81,6 +108,8 @@ impl Relay {
         let shared = Arc::new(Shared {
             faults: watch::Sender::new(Faults::default()),
             budget: AtomicI64::new(-1),
+            cut_order: Mutex::new(None),
+            cut_at: AtomicU64::new(0),
             bytes_to_server: AtomicU64::new(0),
             bytes_to_client: AtomicU64::new(0),
             connections: AtomicU64::new(0),
@@ -153,6 +182,17 @@ impl Relay {
         self.shared.budget.store(i64::from(bytes), Ordering::SeqCst);
     }
 
+    /// Ends the one connection whose next command contains this text, once. A command is taken for whole in one read.
+    pub fn cut_at(&self, text: &str, at: CutAt, after: AfterCut) {
+        let text = text.as_bytes().to_vec();
+        *self.shared.order() = Some(CutOrder { text, at, after });
+    }
+
+    /// How often `cut_at` has cut until now.
+    pub fn cuts_at(&self) -> u64 {
+        self.shared.cut_at.load(Ordering::SeqCst)
+    }
+
     /// Sends the next command of this name whose key contains this text twice, and hides the second reply.
     pub fn double_next(&self, command: &str, key_part: &str) {
         self.shared.mischief.double_next(command, key_part);
@@ -220,12 +260,20 @@ async fn relay(client: TcpStream, owner: Owner, target: String, shared: Arc<Shar
             shared: &shared,
             frames: Frames::new(shared.mode, &shared.mischief),
             owner: &owner,
+            ends: Mutex::new(None),
+            ended: Notify::new(),
         };
         // A half-closed client still gets its replies; both ends gone ends it.
-        tokio::join!(
-            pass(from_client, to_server, Direction::ToServer, &connection),
-            pass(from_server, to_client, Direction::ToClient, &connection),
-        );
+        let both_ways = async {
+            tokio::join!(
+                pass(from_client, to_server, Direction::ToServer, &connection),
+                pass(from_server, to_client, Direction::ToClient, &connection),
+            )
+        };
+        tokio::select! {
+            _ = both_ways => {}
+            () = connection.ended.notified() => {}
+        }
     };
     tokio::select! {
         () = passing => {}
@@ -244,9 +292,43 @@ struct Connection<'a> {
     shared: &'a Shared,
     frames: Frames<'a>,
     owner: &'a Owner,
+    /// It ends in place of the next answer.
+    ends: Mutex<Option<AfterCut>>,
+    ended: Notify,
 }
 
 impl Connection<'_> {
+    /// Whether this chunk goes no further, because the connection ends here.
+    fn is_cut(&self, chunk: &[u8], direction: Direction) -> bool {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        if direction == Direction::ToClient {
+            return ends.is_some_and(|after| self.end(after));
+        }
+        let mut order = self.shared.order();
+        let here =
+            |order: &mut CutOrder| chunk.windows(order.text.len()).any(|it| it == order.text);
+        match order.take_if(here) {
+            Some(order) if order.at == CutAt::Before => self.end(order.after),
+            Some(order) => {
+                *ends = Some(order.after);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn end(&self, after: AfterCut) -> bool {
+        if after == AfterCut::Away {
+            self.shared.faults.send_modify(|faults| {
+                faults.refusing = true;
+                faults.cuts += 1;
+            });
+        }
+        self.shared.cut_at.fetch_add(1, Ordering::SeqCst);
+        self.ended.notify_one();
+        true
+    }
+
     fn may_pass(&self, faults: &Faults) -> bool {
         !faults.stalled && !faults.cut_off.is_some_and(|process| self.owner.is(process))
     }
@@ -304,6 +386,9 @@ async fn write(
         if !delay.is_zero() {
             tokio::time::sleep_until((arrived + delay).into()).await;
         }
+        if connection.is_cut(&chunk, direction) {
+            return;
+        }
         let mut spent = false;
         if direction == Direction::ToServer {
             spent = shared.spend(&mut chunk);
@@ -327,6 +412,12 @@ async fn write(
 }
 
 impl Shared {
+    fn order(&self) -> MutexGuard<'_, Option<CutOrder>> {
+        self.cut_order
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes the chunk from the byte budget; true when it is used up, and the chunk cut to what was left.
     fn spend(&self, chunk: &mut Vec<u8>) -> bool {
         let wanted = i64::try_from(chunk.len()).unwrap_or(i64::MAX);

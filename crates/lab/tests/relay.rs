@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use understudy_lab::wire::{Reply, Wire, encode};
-use understudy_lab::{Relay, RelayMode, Server, Version};
+use understudy_lab::{AfterCut, CutAt, Relay, RelayMode, Server, Version};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -135,4 +135,31 @@ async fn only_neighbouring_replies_that_differ_are_swapped() {
     }
     let places: Vec<usize> = (0..4).filter(|at| replies[*at] != pong()).collect();
     assert_eq!((places, relay.swapped()), (vec![1], 1), "{replies:?}");
+}
+
+#[tokio::test]
+async fn a_cut_at_a_text_ends_one_connection_before_the_server_or_behind_it() {
+    let (server, relay, mut wire) = scene(RelayMode::Bytes).await;
+    let mut other = Wire::connect(&relay.address(), LIMIT).await.unwrap();
+    assert_eq!(other.call(&["PING"]).await.unwrap(), pong());
+    relay.cut_at("wanted", CutAt::Before, AfterCut::Back);
+    assert_eq!(
+        wire.call(&["INCR", "n"]).await.unwrap(),
+        Reply::Integer(1),
+        "what does not contain it passes"
+    );
+    assert!(wire.call(&["SET", "wanted", "1"]).await.is_err());
+    assert_eq!(
+        server.call(&["EXISTS", "wanted"]).await.unwrap(),
+        Reply::Integer(0)
+    );
+    relay.cut_at("wanted", CutAt::Behind, AfterCut::Away);
+    let mut next = Wire::connect(&relay.address(), LIMIT).await.unwrap();
+    assert!(next.call(&["SET", "wanted", "1"]).await.is_err());
+    assert_eq!(
+        server.call(&["EXISTS", "wanted"]).await.unwrap(),
+        Reply::Integer(1)
+    );
+    assert_eq!(relay.cuts_at(), 2);
+    assert!(other.call(&["PING"]).await.is_err(), "it is away");
 }

@@ -152,6 +152,10 @@ fn a_restart_of_control_forgets_nobody_and_counts_on_nobody_it_has_not_heard() {
     assert_eq!(book.registry.addresses(Some("q")), Vec::<String>::new());
     let unheard = book.registry.ready(&key(), book.at(10)).unwrap_err();
     assert!(unheard.passing, "it has a lease's time to speak");
+    assert_eq!(
+        unheard.to_string(),
+        "proxy a at redis://a:7380: control started 0 s ago, and it has not registered since; it does so within 1 s: try again then; UPGRADE FORGET a only if it is gone for good"
+    );
     let unheard = book.registry.ready(&key(), book.at(1_001)).unwrap_err();
     assert!(!unheard.passing && unheard.to_string().contains("UPGRADE FORGET a"));
     assert!(book.forget("a", 500).is_err(), "it may live");
