@@ -288,6 +288,24 @@ async fn hazard_14_a_proxy_that_was_never_armed_was_forgotten_and_is_cut_off_rea
     assert_eq!(asleep.call(&["GET", "k"]).await.unwrap(), bulk("new"));
 }
 
+/// They ask every third of a lease: nobody has to be forgotten, nor to try again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_right_behind_a_restart_of_control_waits_for_its_proxies_to_register_again() {
+    let mut wanted = registered(2, 1);
+    wanted.cast = Cast::Registered {
+        proxies: 2,
+        lease: "9s",
+    };
+    let mut scene = Scene::start(&wanted).await.unwrap();
+    known_until(&scene, |lines| lines.len() == 2).await;
+    scene.control_mut().kill().unwrap();
+    scene.control_mut().restart(&[]).await.unwrap();
+    scene.start_upgrade(&["CUTOVER", "manual"]).await.unwrap();
+    let heard = |line: &String| line.contains("lease=valid");
+    assert!(known(&scene).await.iter().all(heard));
+    waits_for_cutover(&scene).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn control_that_is_down_costs_clients_nothing_and_it_forgets_no_proxy() {
     let (mut scene, load) = under_load(&registered(2, 1)).await;
