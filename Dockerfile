@@ -1,6 +1,6 @@
 # The image: one static binary and nothing else. No shell, no package manager, no root.
 #
-#   docker build -t understudy .        or: podman build, buildah bud; for the machine's own architecture
+#   make image                          or: docker build, podman build, buildah build; for the machine's own architecture
 #   docker run --read-only --tmpfs /var/lib/understudy:uid=65532 -v ./understudy.yaml:/understudy.yaml:ro understudy serve -c /understudy.yaml
 #
 # glibc rather than musl: the allocator that the benchmarks and tests ran with. Linked statically it still asks DNS by itself
@@ -26,8 +26,7 @@ COPY --from=build /out/etc/ /etc/
 COPY --from=build --chown=65532:65532 /out/data/ /var/lib/understudy/
 COPY --from=build /out/understudy /understudy
 USER 65532:65532
-# Kubernetes probes /healthz and /readyz itself; there is nothing here that a health command could run.
-HEALTHCHECK NONE
+# No HEALTHCHECK: Kubernetes probes /healthz and /readyz itself, and there is nothing here that a health command could run.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/understudy"]
 CMD ["--help"]

@@ -6,8 +6,9 @@
 #   make cost     instructions per command of the core, held to their limits
 #   make lint     as CI reads the code               make docs    the API's own pages
 #   make fmt      formats                            make tools   servers of five versions into .tools/
+#   make image    the container image, by docker, podman or buildah         (IMAGE=registry.example/understudy:0.1.0)
 
-.PHONY: test demo demo-kube bench cost lint docs docs-backups fmt tools
+.PHONY: test demo demo-kube bench cost lint docs docs-backups fmt tools image
 
 # cargo-nextest runs the tests when it is there: it reads .config/nextest.toml. Without it cargo does, and the few threads
 # keep tests that start servers from measuring each other.
@@ -52,3 +53,11 @@ fmt:
 
 tools:
 	@scripts/tools.sh
+
+# Needs no root for podman and buildah. Takes minutes: it is optimized as a whole.
+IMAGE ?= understudy:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+image:
+	@builder=$$(command -v docker || command -v podman || command -v buildah) || { \
+		echo "image: needs docker, podman or buildah"; exit 1; \
+	}; \
+	"$$builder" build -t "$(IMAGE)" .

@@ -11,6 +11,7 @@ mod cluster;
 mod config;
 mod examples;
 mod helm;
+mod image;
 mod monitoring;
 mod objects;
 mod refusals;

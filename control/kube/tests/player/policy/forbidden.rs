@@ -314,19 +314,12 @@ fn rows(passed: &[Review], image: &str) -> Vec<Row> {
         &["metadata", "name"],
         json!("kube-scheduler"),
     );
-    row(
-        "another's Lease, changed",
-        LEASE,
-        ("UPDATE", "leases"),
-        &["metadata", "name"],
-        json!("kube-scheduler"),
-    );
 
     // What is told by the request and by the object that is there.
     let mut of_request = |what, message, operation, plural, change: &dyn Fn(&mut Review)| {
         let mut review = of(operation, plural);
         change(&mut review);
-        let user = CONTROL;
+        let user = if plural == "leases" { SIDECAR } else { CONTROL };
         rows.push(Row {
             what,
             user,
@@ -364,6 +357,17 @@ fn rows(passed: &[Review], image: &str) -> Vec<Row> {
                 &["metadata", "finalizers"],
                 json!(["kubernetes.io/pvc-protection"]),
             );
+        },
+    );
+    of_request(
+        "another's Lease, changed",
+        LEASE,
+        "UPDATE",
+        "leases",
+        &|review| {
+            for object in [&mut review.object, &mut review.old] {
+                set(object, &["metadata", "name"], json!("kube-scheduler"));
+            }
         },
     );
     rows
