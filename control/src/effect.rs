@@ -188,6 +188,13 @@ impl fmt::Display for Effect {
                 write!(out, "pause writes on {server} for at most {pause_ms} ms")
             }
             Effect::Prepare { gate } => write!(out, "prepare {gate}"),
+            Effect::Fence { server, guard } if guard.port == 0 => {
+                write!(
+                    out,
+                    "fence {server} behind the guard at {}, at a port chosen then",
+                    guard.host
+                )
+            }
             Effect::Fence { server, guard } => {
                 write!(
                     out,

@@ -285,6 +285,11 @@ mod upgrade_tests {
         );
         Scene::is_ok(&scene.upgrade("ROLLBACK p s1 ACCEPT-LOSS 1").await);
         scene.wait("rolled_back").await;
+        let report = scene.upgrade("REPORT p").await.as_str_lossy().unwrap();
+        let left = report
+            .lines()
+            .find(|line| line.contains("rolled back without 1 keys"));
+        assert!(left.is_some_and(|line| line.ends_with("hash")), "{report}");
     }
 
     #[tokio::test]
@@ -339,6 +344,7 @@ mod upgrade_tests {
         waiting(&scene).await;
         let lines = scene.upgrade("REHEARSE p").await;
         assert!(format!("{lines:?}").contains("predicted gap"), "{lines:?}");
+        assert!(format!("{lines:?}").contains("CUTOVER when"), "{lines:?}");
         assert_eq!(role(&scene.source).await, "master");
         assert_eq!(set(&scene.source, "after-rehearsal").await, "OK");
         assert_eq!(scene.proxy.gate().state, "open");
@@ -409,8 +415,15 @@ mod upgrade_tests {
             "{plan}"
         );
         for (line, expect) in [
-            ("START q TO s1=redis://127.0.0.1:1", "ERR no pool 'q'"),
-            ("START p TO s9=redis://127.0.0.1:1", "ERR no shard 's9'"),
+            (
+                "START q TO s1=redis://127.0.0.1:1",
+                "ERR no pool 'q': the config has p",
+            ),
+            (
+                "START p TO s9=redis://127.0.0.1:1",
+                "ERR no shard 's9' in pool 'p': it has s1",
+            ),
+            ("START p TO s1", "ERR no shard=url after TO, but 's1'"),
             ("STATUS p", "NOUPGRADE"),
             (
                 "START p TO s1=redis://u:secret@127.0.0.1:1",
@@ -424,6 +437,42 @@ mod upgrade_tests {
                 "{line}: {answer:?}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn a_verb_that_comes_too_early_or_twice_is_told_where_each_shard_stands() {
+        let scene = scene(Version::Redis6_2_14, Version::Redis8_2_3).await;
+        let status = scene.upgrade("STATUS").await.as_str_lossy().unwrap();
+        assert!(
+            status.starts_with("# no pool was ever upgraded"),
+            "{status}"
+        );
+        Scene::is_ok(&scene.start("CUTOVER manual").await);
+        waiting(&scene).await;
+        let check = async |line: &str, expect: &str| {
+            let answer = scene.upgrade(line).await;
+            let text = answer.as_error().unwrap_or_default();
+            assert!(text.contains(expect), "{line}: {answer:?}");
+        };
+        let waits = "s1 is in cutover, waiting for UPGRADE CUTOVER";
+        check("WAIT p soak 1", waits).await;
+        check("ROLLBACK p", waits).await;
+        let under_way = "UPGRADE ABORT p stops it before its commit";
+        let again = format!("START p TO s1={}", scene.target.url());
+        check(&again, under_way).await;
+        Scene::is_ok(&scene.upgrade("CUTOVER p").await);
+        scene.wait("soak").await;
+        check("CUTOVER p", "s1 is in soak").await;
+        scene.way_back_is("exact").await;
+        Scene::is_ok(&scene.upgrade("ROLLBACK p").await);
+        for verb in ["ROLLBACK p", "FINALIZE p"] {
+            let answer = scene.upgrade(verb).await;
+            let text = answer.as_error().unwrap_or_default();
+            let said = text.contains("being rolled back") || text.contains("s1 is in rolled_back");
+            assert!(said, "{verb}: {answer:?}");
+        }
+        scene.wait("rolled_back").await;
+        check("WAIT p finalized 60000", "will not reach finalized").await;
     }
 
     #[tokio::test]

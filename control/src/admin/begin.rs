@@ -8,6 +8,7 @@ use understudy_net::Value;
 
 use super::No;
 use super::grammar::Start;
+use super::verbs::{no_pool, no_shard};
 use crate::control::Inner;
 use crate::cutover::Passage;
 use crate::driver::{forward_place, level};
@@ -33,9 +34,9 @@ struct Looked {
 /// Looks at every shard of a request; wrong names and shards that are busy are refused first.
 async fn look(inner: &Inner, start: &Start) -> Result<Vec<Looked>, No> {
     let world = &inner.world;
-    if world.pool(&start.pool).is_none() {
-        return Err(No::wrong(format!("no pool '{}'", start.pool)));
-    }
+    let Some(pool) = world.pool(&start.pool) else {
+        return Err(No::wrong(no_pool(inner, &start.pool)));
+    };
     if world.proxies.serve(&start.pool) == 0 {
         return Err(No::blocked(
             "no-proxies: control knows no proxy of this pool; let them register (control.address in theirs), or name them under control.proxies",
@@ -51,10 +52,7 @@ async fn look(inner: &Inner, start: &Start) -> Result<Vec<Looked>, No> {
     let mut looked = Vec::new();
     for (shard, url) in &start.targets {
         let Some((_, configured)) = world.shard(&start.pool, shard) else {
-            return Err(No::wrong(format!(
-                "no shard '{shard}' in pool '{}'",
-                start.pool
-            )));
+            return Err(No::wrong(no_shard(pool, shard)));
         };
         let target = world.know(&start.pool, shard, url).map_err(No::wrong)?;
         let route = world
@@ -99,9 +97,11 @@ async fn look(inner: &Inner, start: &Start) -> Result<Vec<Looked>, No> {
             target: &target,
             replace: start.options.replace,
         };
-        let facts = gather(world, &asked)
-            .await
-            .map_err(|error| No::blocked(format!("unreachable: {error}")))?;
+        let facts = gather(world, &asked).await.map_err(|error| {
+            No::blocked(format!(
+                "unreachable: {error}; see that it runs there and lets control in"
+            ))
+        })?;
         let mut blockers = blockers(&facts);
         let (in_the_way, snapshot_notes) = preflight(inner, start, shard, &source).await?;
         blockers.extend(in_the_way);
@@ -339,9 +339,15 @@ pub(super) async fn start(inner: &Arc<Inner>, start: Start) -> Result<Value, No>
     for live in inner.board.shards(Some(&start.pool)) {
         let (shard, phase) = (&live.record.shard, live.record.phase);
         let rolling_back = live.rolling_back && phase == Phase::Soak;
-        if phase.is_underway() || rolling_back {
+        if rolling_back {
             return Err(No::wrong(format!(
-                "an upgrade of pool '{}' is under way: shard {shard} is in {phase}",
+                "an upgrade of pool '{}' is under way: shard {shard} is being rolled back; wait for its end",
+                start.pool
+            )));
+        }
+        if phase.is_underway() {
+            return Err(No::wrong(format!(
+                "an upgrade of pool '{0}' is under way: shard {shard} is in {phase}; see UPGRADE STATUS {0}, UPGRADE ABORT {0} stops it before its commit",
                 start.pool
             )));
         }

@@ -98,23 +98,23 @@ pub(crate) const USAGE: [(&str, &str); 17] = [
     ("STATUS [pool] [JSON]", "Say where each shard stands."),
     (
         "CUTOVER pool",
-        "Start the nine steps, where START said CUTOVER manual.",
+        "Move the clients now, where START said CUTOVER manual and STATUS says waiting:UPGRADE CUTOVER.",
     ),
     (
         "REHEARSE pool",
-        "Hold, fence and unfence without moving; predicts the gap.",
+        "Try a cutover without moving anybody; clients wait as long as in a real one, and the gap is predicted.",
     ),
     (
         "ABORT pool",
-        "Stop before the commit; the shards stay where they are.",
+        "Stop what is not committed yet; the shards stay on their old servers.",
     ),
     (
         "FINALIZE pool",
-        "Close the way back; the old servers stay fenced.",
+        "Close the way back of all that soak; the old servers stay read-only.",
     ),
     (
         "ROLLBACK pool [shard] [ACCEPT-LOSS n]",
-        "Move back to the old servers.",
+        "Move what soaks back to the old servers; n keys that they could not follow may be lost.",
     ),
     (
         "REPORT pool [JSON]",
@@ -122,7 +122,7 @@ pub(crate) const USAGE: [(&str, &str); 17] = [
     ),
     (
         "WAIT pool phase timeout-ms",
-        "Answer when the pool has reached the phase.",
+        "Answer when the least advanced shard has reached the phase.",
     ),
     (
         "LIST",
@@ -313,8 +313,10 @@ fn start(verb: &str, rest: &[&str]) -> Result<Start, Refusal> {
         words.next();
     }
     if targets.is_empty() {
+        let given = words.peek().map(|word| format!(", but '{}'", hidden(word)));
         return Err(wrong(format!(
-            "no shard=url after TO: UPGRADE {}",
+            "no shard=url after TO{}: UPGRADE {}",
+            given.unwrap_or_default(),
             usage(verb)
         )));
     }

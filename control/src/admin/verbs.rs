@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use understudy_config::Pool;
 use understudy_net::Value;
 
 use super::No;
@@ -13,6 +14,12 @@ use crate::status::{self, Live};
 
 /// Longest wait for an abort to have read roles and a probe back.
 const ABORT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// STATUS where no pool ever was upgraded: a comment, as INFO has them.
+const NOTHING_YET: &str = "# no pool was ever upgraded: UPGRADE START begins one\r\n";
+
+/// Shards or pools named in an error; of more the number is said.
+const NAMED_MAX: usize = 8;
 
 /// The longest WAIT. Milliseconds.
 const WAIT_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
@@ -25,7 +32,41 @@ fn shards(inner: &Inner, pool: &str) -> Result<Vec<Live>, No> {
     }
     match inner.world.pool(pool) {
         Some(_) => Err(No::no_upgrade(pool)),
-        None => Err(No::wrong(format!("no pool '{pool}'"))),
+        None => Err(No::wrong(no_pool(inner, pool))),
+    }
+}
+
+/// A name that is not in the config, with those that are.
+pub(super) fn no_pool(inner: &Inner, pool: &str) -> String {
+    let known = inner.world.config.pools.iter();
+    let known = named(known.map(|pool| pool.name.clone()));
+    format!("no pool '{pool}': the config has {known}")
+}
+
+/// As `no_pool`, of a pool that is there.
+pub(super) fn no_shard(pool: &Pool, shard: &str) -> String {
+    let known = named(pool.shards.iter().map(|shard| shard.name.clone()));
+    format!("no shard '{shard}' in pool '{}': it has {known}", pool.name)
+}
+
+/// Where each shard is, with what it waits for, in words.
+fn standing(shards: &[Live]) -> String {
+    named(shards.iter().map(|live| {
+        let (shard, phase) = (&live.record.shard, live.record.phase);
+        match (live.rolling_back, &live.waiting) {
+            (true, _) => format!("{shard} is rolling back"),
+            (false, Some(waiting)) => format!("{shard} is in {phase}, waiting for {waiting}"),
+            (false, None) => format!("{shard} is in {phase}"),
+        }
+    }))
+}
+
+/// The first few of many.
+fn named(mut texts: impl Iterator<Item = String>) -> String {
+    let first: Vec<String> = texts.by_ref().take(NAMED_MAX).collect();
+    match texts.count() {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
     }
 }
 
@@ -60,7 +101,10 @@ pub(super) fn status(inner: &Inner, pool: Option<&str>, as_json: bool) -> Result
                 .iter()
                 .map(|pool| status::as_text(pool, &inner.board.shards(Some(pool))))
                 .collect();
-            Ok(Value::text(texts.join("\r\n")))
+            Ok(Value::text(match texts.is_empty() {
+                true => NOTHING_YET.to_owned(),
+                false => texts.join("\r\n"),
+            }))
         }
     }
 }
@@ -89,10 +133,13 @@ fn waiting(inner: &Inner, pool: &str) -> Result<Live, No> {
         live.record.phase == Phase::Cutover && live.waiting.as_deref() == Some("UPGRADE CUTOVER")
     });
     found.cloned().ok_or_else(|| {
-        let phase =
-            pool_phase(all.iter().map(|live| live.record.phase)).map_or("none", Phase::name);
+        let next = match all.iter().any(|live| live.record.phase.is_underway()) {
+            true => "; one does when UPGRADE STATUS says waiting:UPGRADE CUTOVER",
+            false => "",
+        };
         No::wrong(format!(
-            "no shard of pool '{pool}' waits for CUTOVER: it is in phase {phase}"
+            "no shard of pool '{pool}' waits for CUTOVER: {}{next}",
+            standing(&all)
         ))
     })
 }
@@ -112,7 +159,13 @@ pub(super) async fn rehearse(inner: &Inner, pool: &str) -> Result<Value, No> {
         .tell(pool, &live.record.shard, Order::Rehearse(answer))
         .map_err(No::wrong)?;
     match lines.await {
-        Ok(Ok(lines)) => Ok(Value::Array(lines.into_iter().map(Value::text).collect())),
+        Ok(Ok(mut lines)) => {
+            lines.push(format!(
+                "shard {} is copied and compared again now; CUTOVER when UPGRADE STATUS says waiting:UPGRADE CUTOVER",
+                live.record.shard
+            ));
+            Ok(Value::Array(lines.into_iter().map(Value::text).collect()))
+        }
         Ok(Err(why)) => Err(No::blocked(format!("rehearsal: {why}"))),
         Err(_ended) => Err(No::wrong("the upgrade ended")),
     }
@@ -154,7 +207,9 @@ pub(super) async fn abort(inner: &Inner, pool: &str) -> Result<Value, No> {
                 ))),
             }
         }
-        Err(_late) => Err(No::wrong("the abort is still going on: see UPGRADE STATUS")),
+        Err(_late) => Err(No::wrong(format!(
+            "the abort is still going on: see UPGRADE STATUS {pool}"
+        ))),
     }
 }
 
@@ -165,23 +220,38 @@ fn soaking(inner: &Inner, pool: &str, shard: Option<&str>) -> Result<Vec<String>
         && !all.iter().any(|live| live.record.shard == shard)
     {
         return Err(No::wrong(format!(
-            "no upgrade of shard '{shard}' in pool '{pool}'"
+            "no upgrade of shard '{shard}' in pool '{pool}': {}",
+            standing(&all)
         )));
     }
     let wanted = all
-        .into_iter()
+        .iter()
         .filter(|live| shard.is_none_or(|shard| live.record.shard == shard));
     let soaking: Vec<String> = wanted
         .filter(|live| live.record.phase == Phase::Soak)
-        .map(|live| live.record.shard)
+        .map(|live| live.record.shard.clone())
         .collect();
     if soaking.is_empty() {
-        let phase = inner.board.phase(pool).map_or("none", Phase::name);
+        return Err(No::wrong(match shard {
+            Some(shard) => format!("shard '{shard}' is not in soak: {}", standing(&all)),
+            None => format!("no shard of pool '{pool}' is in soak: {}", standing(&all)),
+        }));
+    }
+    let busy = |live: &&Live| live.rolling_back && soaking.contains(&live.record.shard);
+    if let Some(live) = all.iter().find(busy) {
         return Err(No::wrong(format!(
-            "no shard of pool '{pool}' is in soak: it is in phase {phase}"
+            "shard {} is being rolled back: wait for its end, see UPGRADE STATUS {pool}",
+            live.record.shard
         )));
     }
     Ok(soaking)
+}
+
+/// An order that nobody took, since its driver has ended.
+fn ended(pool: &str, shard: &str) -> No {
+    No::wrong(format!(
+        "shard {shard} has come to its end meanwhile: see UPGRADE STATUS {pool}"
+    ))
 }
 
 pub(super) async fn finalize(inner: &Inner, pool: &str) -> Result<Value, No> {
@@ -202,7 +272,7 @@ pub(super) async fn finalize(inner: &Inner, pool: &str) -> Result<Value, No> {
         match done.await {
             Ok(Ok(())) => {}
             Ok(Err(why)) => return Err(No::wrong(format!("finalize shard {shard}: {why}"))),
-            Err(_ended) => return Err(No::wrong(format!("finalize shard {shard}: it ended"))),
+            Err(_ended) => return Err(ended(pool, &shard)),
         }
     }
     Ok(Value::ok())
@@ -222,7 +292,7 @@ pub(super) async fn roll_back(
         match may.await {
             Ok(Ok(())) => {}
             Ok(Err(why)) => return Err(No::blocked(format!("shard {shard}: {why}"))),
-            Err(_ended) => return Err(No::wrong(format!("roll back shard {shard}: it ended"))),
+            Err(_ended) => return Err(ended(pool, &shard)),
         }
     }
     Ok(Value::ok())
@@ -233,6 +303,13 @@ fn waited(shards: &[Live], wanted: Phase) -> Option<Result<(), String>> {
     let now = pool_phase(shards.iter().map(|live| live.record.phase))?;
     if now.has_reached(wanted) {
         return Some(Ok(()));
+    }
+    if shards.iter().all(|live| live.record.phase.is_end())
+        && !shards
+            .iter()
+            .any(|live| live.record.phase == Phase::Aborted)
+    {
+        return Some(Err(standing(shards)));
     }
     let failed = shards.iter().find(|live| {
         let lost = live.record.phase == Phase::Aborted && wanted != Phase::Aborted;
@@ -272,7 +349,8 @@ pub(super) async fn wait(
         Err(_late) => {
             let now = inner.board.phase(pool).map_or("none", Phase::name);
             Err(No::wrong(format!(
-                "pool '{pool}' is in {now}, not in {phase}, after {timeout_ms} ms"
+                "pool '{pool}' is in {now}, not in {phase}, after {timeout_ms} ms: {}",
+                standing(&shards(inner, pool)?)
             )))
         }
     }

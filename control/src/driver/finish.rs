@@ -13,6 +13,9 @@ use crate::verify::{KeyRef, Kind, Outcome};
 
 use super::approach::UNSETTLED_MAX;
 
+/// Keys named in the report that a rollback left behind; all of them are counted.
+const LEFT_NAMED_MAX: usize = 100;
+
 /// Attempts of one rollback, when drain or lag ended the ones before.
 const ATTEMPTS_MAX: u32 = 3;
 
@@ -244,7 +247,18 @@ impl Driver {
         if let Some(accepted) = accept_loss {
             let seen = self.world.guards.seen(&self.record.source).await;
             let foreign = seen.map(|seen| seen.foreign).unwrap_or_default();
-            leave_out(&mut outcome, &foreign, accepted).map_err(Failure::Failed)?;
+            let left = leave_out(&mut outcome, &foreign, accepted).map_err(Failure::Failed)?;
+            if !left.is_empty() {
+                self.record.note(format!(
+                    "rolled back without {} keys, or without what the target wrote to them: {}",
+                    left.len(),
+                    left.iter()
+                        .take(LEFT_NAMED_MAX)
+                        .cloned()
+                        .collect::<Vec<_>>()
+                        .join(" ")
+                ));
+            }
         }
         let expiries = outcome
             .differences
@@ -306,7 +320,11 @@ impl Driver {
 
 /// Leaves out what differs because the source could not execute it, and only as much of it as was accepted. Where the guard
 /// could not name all keys, any key may be one of them: then their number is what protects the others.
-fn leave_out(outcome: &mut Outcome, foreign: &ForeignKeys, accepted: u64) -> Result<(), String> {
+fn leave_out(
+    outcome: &mut Outcome,
+    foreign: &ForeignKeys,
+    accepted: u64,
+) -> Result<Vec<String>, String> {
     let named = |key: &KeyRef, db| {
         foreign.keys.contains(&ForeignKey {
             db,
@@ -314,20 +332,27 @@ fn leave_out(outcome: &mut Outcome, foreign: &ForeignKeys, accepted: u64) -> Res
         })
     };
     let lost = |key: &KeyRef| !foreign.whole || named(key, Some(key.db)) || named(key, None);
-    let before = outcome.differences.len() + outcome.unverifiable.len();
-    outcome.differences.retain(|found| !lost(&found.key));
-    outcome.unverifiable.retain(|found| !lost(&found.key));
+    let mut left = Vec::new();
+    let mut stays = |key: &KeyRef| {
+        let lost = lost(key);
+        if lost {
+            left.push(key.to_string());
+        }
+        !lost
+    };
+    outcome.differences.retain(|found| stays(&found.key));
+    outcome.unverifiable.retain(|found| stays(&found.key));
     outcome
         .unsettled
         .retain(|key| !named(key, Some(key.db)) && !named(key, None));
     outcome.functions.clear();
-    let loss = (before - outcome.differences.len() - outcome.unverifiable.len()) as u64;
+    let loss = left.len() as u64;
     if loss > accepted {
         return Err(format!(
             "{loss} keys would be lost, {accepted} were accepted: ROLLBACK … ACCEPT-LOSS {loss} goes back without them"
         ));
     }
-    Ok(())
+    Ok(left)
 }
 
 #[cfg(test)]
