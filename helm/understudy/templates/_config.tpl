@@ -42,7 +42,11 @@
   "proxy_tls" (dict "ca" "/etc/understudy/tls/ca.crt" "server_name" $values.admin.tls.serverName) -}}
 {{- if eq .part "control" -}}
 {{- $announce := default (printf "%s-control-guard.%s.svc" $name $namespace) $values.control.guard.announce -}}
-{{- $_ := set $control "guard" (dict "listen" (printf "0.0.0.0:%v" $values.control.guard.port) "announce" $announce) -}}
+{{- $guard := dict "listen" (printf "0.0.0.0:%v" $values.control.guard.port) "announce" $announce -}}
+{{- if $values.control.guard.tls.existingSecret -}}
+{{- $_ := set $guard "tls" (dict "certificate" "/etc/understudy/guard/tls.crt" "key" "/etc/understudy/guard/tls.key") -}}
+{{- end -}}
+{{- $_ := set $control "guard" $guard -}}
 {{- if $values.control.proxies -}}{{- $_ := set $control "proxies" $values.control.proxies -}}{{- end -}}
 {{- if eq (include "understudy.snapshot-part" .root) "sidecar" -}}{{- $_ := set $control "snapshots" "agents" -}}{{- end -}}
 {{- $control = mergeOverwrite $control (deepCopy $values.control.settings) -}}

@@ -23,6 +23,9 @@ seccompProfile: { type: RuntimeDefault }
 - { name: token, mountPath: /etc/understudy/token, readOnly: true }
 - { name: tls, mountPath: /etc/understudy/tls, readOnly: true }
 - { name: data, mountPath: /var/lib/understudy }
+{{- if and (eq .part "control") .root.Values.control.guard.tls.existingSecret }}
+- { name: guard-tls, mountPath: /etc/understudy/guard, readOnly: true }
+{{- end }}
 {{- range .root.Values.secretMounts }}
 - { name: {{ printf "secret-%s" . | quote }}, mountPath: {{ printf "/etc/understudy/secrets/%s" . | quote }}, readOnly: true }
 {{- end }}
@@ -52,6 +55,10 @@ seccompProfile: { type: RuntimeDefault }
   secret: { secretName: {{ include "understudy.token-secret" .root }}, defaultMode: 0440, items: [{ key: token, path: token }] }
 - name: tls
   secret: { secretName: {{ include "understudy.tls-secret" .root }}, defaultMode: 0440 }
+{{- if and (eq .part "control") .root.Values.control.guard.tls.existingSecret }}
+- name: guard-tls
+  secret: { secretName: {{ .root.Values.control.guard.tls.existingSecret }}, defaultMode: 0440, items: [{ key: tls.crt, path: tls.crt }, { key: tls.key, path: tls.key }] }
+{{- end }}
 {{- range .root.Values.secretMounts }}
 - name: {{ printf "secret-%s" . | quote }}
   secret: { secretName: {{ . | quote }}, defaultMode: 0440 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use understudy_config::Config;
 
 use crate::helm;
-use crate::objects::of_kind;
+use crate::objects::{of_kind, pods};
 
 fn schema() -> Value {
     serde_json::from_str(&helm::read("config/schema.json")).unwrap()
@@ -26,6 +26,8 @@ fn every_config_is_accepted() {
         "tls/ca.crt",
         "tls/tls.crt",
         "tls/tls.key",
+        "guard/tls.crt",
+        "guard/tls.key",
     ] {
         let path = folder.path().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -82,6 +84,49 @@ fn proxies_and_sidecars_register_with_control_by_tls() {
         .find(|it| it["metadata"]["name"] == "understudy-control")
         .expect("the service that the address names");
     assert_eq!(service["spec"]["ports"][0]["port"], 7380);
+}
+
+#[test]
+fn the_guards_certificate_is_mounted_in_control_alone_and_named_in_its_config() {
+    let tls = serde_json::json!({ "guard": { "tls": { "existingSecret": "replication" } } });
+    let with =
+        helm::least_and(&serde_json::json!({ "control": tls, "sidecar": { "enabled": true } }));
+    let Some(rendered) = helm::render(&[helm::least(), with]) else {
+        return;
+    };
+    let guard = |index: usize| -> Value {
+        let objects: &Vec<_> = rendered[index].as_ref().unwrap();
+        let maps = of_kind(objects, "ConfigMap");
+        let named = |it: &&&Value| it["metadata"]["name"] == "understudy-control";
+        let map = maps.iter().find(named).expect("the config of control");
+        let text = map["data"]["understudy.yaml"].as_str().unwrap();
+        let config: Value = serde_saphyr::from_str(text).unwrap();
+        config["control"]["guard"]["tls"].clone()
+    };
+    assert!(guard(0).is_null());
+    for (part, file) in [("certificate", "tls.crt"), ("key", "tls.key")] {
+        assert_eq!(guard(1)[part], format!("/etc/understudy/guard/{file}"));
+    }
+    for (title, pod) in pods(rendered[1].as_ref().unwrap()) {
+        let spec = &pod["spec"];
+        let volumes = spec["volumes"].as_array().unwrap().iter();
+        let secret = volumes
+            .map(|it| &it["secret"])
+            .find(|it| it["secretName"] == "replication");
+        let mounts = spec["containers"][0]["volumeMounts"].as_array().unwrap();
+        let mounted = mounts
+            .iter()
+            .any(|it| it["mountPath"] == "/etc/understudy/guard" && it["readOnly"] == true);
+        let is_control = title == "Deployment/understudy-control";
+        assert_eq!(
+            (secret.is_some(), mounted),
+            (is_control, is_control),
+            "{title}"
+        );
+        if let Some(secret) = secret {
+            assert_eq!(secret["items"].as_array().unwrap().len(), 2, "{secret}");
+        }
+    }
 }
 
 /// `UNDERSTUDY_BLESS=1` copies them.
