@@ -28,6 +28,7 @@ const GROUP: &str =
 const SOURCE: &str = "understudy may only trigger a ReplicationSource";
 const CLAIM: &str = "this claim is not one of snapshots.admissionPolicy.claims";
 const VELERO: &str = "understudy may only back up the namespaces of snapshots.namespaces";
+const BACKUP: &str = "understudy may only restore and delete backups named us-…";
 const IMAGE: &str =
     "a Job of understudy may only run its own image, or one of snapshots.admissionPolicy.jobImages";
 const ACCOUNT: &str = "a Job of understudy may only run as an account of snapshots.admissionPolicy.jobServiceAccounts";
@@ -297,6 +298,26 @@ fn rows(passed: &[Review], image: &str) -> Vec<Row> {
             backup,
             &["spec", "includedNamespaces"],
             namespaces,
+        );
+    }
+    for (what, plural) in [
+        ("the deletion of another's backup", "deletebackuprequests"),
+        ("a restore of another's backup", "restores"),
+    ] {
+        let create = ("CREATE", plural);
+        row(
+            what,
+            BACKUP,
+            create,
+            &["spec", "backupName"],
+            json!("nightly"),
+        );
+        row(
+            what,
+            BACKUP,
+            create,
+            &["spec"],
+            json!({"scheduleName": "us-nightly"}),
         );
     }
     row(

@@ -165,3 +165,20 @@ fn sidecars_that_agree_pass() {
         "{operations:?}"
     );
 }
+
+#[test]
+fn the_record_of_a_failure_passes_and_may_be_forgotten() {
+    let Some(rendered) = rendered(&[json!({"recipes": ["csi"]})]) else {
+        return;
+    };
+    let (gate, passed) = gate(Policy::of(policy_of(&rendered[0])), CONTROL);
+    let folder = tempfile::tempdir().unwrap();
+    writes::of_a_failure(&gate, folder.path());
+    let passed = passed.lock().unwrap();
+    let operations: Vec<_> = passed
+        .iter()
+        .map(|it| (it.operation, it.api.plural.as_str()))
+        .collect();
+    let [create, delete] = ["CREATE", "DELETE"].map(|it| (it, "configmaps"));
+    assert_eq!(operations, [create, delete, create]);
+}

@@ -1,20 +1,25 @@
 //! What we write beside what recipes do: reading a snapshot back, records, and the Lease of sidecars.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use understudy_config::VerifyJob;
-use understudy_control::snapshot::{Checksum, DataRead};
+use understudy_config::{Config, VerifyJob};
+use understudy_control::snapshot::{
+    Checksum, DataRead, Level, Logins, ProviderErrorKind, SnapshotProvider, SnapshotWish,
+};
 use understudy_kube::agent::{Election, LeaseSettings};
+use understudy_kube::cluster::Cluster;
 use understudy_kube::cluster::memory::{Gate, MemoryCluster};
 use understudy_kube::engine::scratch_run;
 use understudy_kube::recipe::{Book, Kind};
 use understudy_kube::records::Records;
+use understudy_kube::{KubeSnapshots, Settings};
 
 use crate::data::part;
 use crate::play::{usual, whole};
-use crate::stage::Scene;
+use crate::stage::{CLAIM, Place, Scene};
 
 /// Runs a future where hours pass at once.
 fn paused(act: impl Future<Output = ()>) {
@@ -65,6 +70,43 @@ pub(super) fn of_control(gate: &Gate, image: &str) {
             namespace: "redis",
         };
         records.forget(&handle.id).await.unwrap();
+    });
+}
+
+/// A run fails for good, which is kept, and the next one forgets that.
+pub(super) fn of_a_failure(gate: &Gate, folder: &Path) {
+    let yaml = "pools: [{ name: p, listen: 127.0.0.1:6379, shards: [{ name: s1, primary: \"redis://127.0.0.1:1\" }] }]";
+    let config = Arc::new(Config::parse(yaml, folder).unwrap());
+    let wish = |run: &str| SnapshotWish {
+        run: run.to_owned(),
+        pool: "p".to_owned(),
+        shard: "s1".to_owned(),
+        server: "redis://127.0.0.1:1".to_owned(),
+        recipe: "csi".to_owned(),
+        level: Level::App,
+    };
+    paused(async {
+        let book = Book::builtin().unwrap();
+        let mut part = part("csi");
+        part.gate = Some(gate.clone());
+        let scene = Scene::new(book.find("csi").unwrap(), &part).await;
+        let Place::Memory(memory) = scene.place else {
+            panic!("in memory")
+        };
+        let claim = ("redis".to_owned(), CLAIM.to_owned());
+        let settings = Settings {
+            namespace: "redis".to_owned(),
+            volumes: [("s1".to_owned(), claim)].into(),
+            ..Settings::default()
+        };
+        let cluster: Arc<dyn Cluster> = Arc::new(memory);
+        let logins = Logins::new(config);
+        let provider = KubeSnapshots::new(cluster, book, settings, logins, folder.to_owned());
+        // Nobody listens there, so neither gets as far as a snapshot.
+        for run in ["us-p-s1-1-1", "us-p-s1-1-2"] {
+            let error = provider.take(&wish(run), &|_| {}).await.unwrap_err();
+            assert_eq!(error.kind, ProviderErrorKind::Failed, "{error}");
+        }
     });
 }
 
