@@ -227,6 +227,27 @@ mod patience_tests {
     }
 
     #[tokio::test]
+    async fn a_server_that_is_away_while_the_operator_is_waited_for_is_a_warning_until_it_is_back()
+    {
+        let scene = Scene::start().await;
+        scene.start_upgrade("CUTOVER manual").await;
+        scene
+            .wait(|shard| shard["waiting"] == "UPGRADE CUTOVER")
+            .await;
+        let relay = scene.relay(Side::Target);
+        relay.refuse(true);
+        relay.cut();
+        let warned = |shard: &serde_json::Value| {
+            let warnings = shard["warnings"].to_string();
+            warnings.contains("the target does not answer")
+        };
+        scene.wait(warned).await;
+        relay.refuse(false);
+        let shard = scene.wait(|shard| !warned(shard)).await;
+        assert_eq!(shard["phase"], "cutover", "{shard:#}");
+    }
+
+    #[tokio::test]
     async fn a_server_that_stays_away_while_it_is_armed_or_carried_to_ends_the_upgrade_by_name() {
         for (side, text) in [
             (Side::Source, ARMING),

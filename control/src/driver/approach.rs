@@ -236,7 +236,11 @@ impl Driver {
         self.record.differences = outcome.differences.len() as u64;
         self.save().await?;
         if !outcome.is_equal() {
-            return Err(Failure::Failed(unequal(&outcome)));
+            // Such as what a rollback left behind on it: a partial resync brings no such key along.
+            return Err(Failure::Failed(format!(
+                "{}; if nobody needs what only the target has, empty it and START again, then all is copied anew: redis-cli -u {target}                  REPLICAOF NO ONE, then FLUSHALL",
+                unequal(&outcome)
+            )));
         }
         let from = self.world.servers.standing(&source).await?;
         let to = self.world.servers.standing(&target).await?;

@@ -69,6 +69,7 @@ impl Driver {
         self.board
             .update(&self.record.pool, &self.record.shard, |live| {
                 live.by_hand = by_hand;
+                live.warnings.clear();
             });
         while let Err(error) = self.enter(Phase::Aborted).await {
             tracing::error!(%error, "the abort is done, but the journal does not take it");

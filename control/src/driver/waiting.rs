@@ -57,20 +57,21 @@ impl Driver {
         }
     }
 
-    /// What makes the verification void, as far as both servers answer.
+    /// What makes the verification void, as far as both servers answer. One that does not is in `warnings`.
     pub(super) async fn is_void(&self) -> Option<String> {
-        let from = self
-            .world
-            .servers
-            .standing(&self.record.source)
-            .await
-            .ok()?;
-        let to = self
-            .world
-            .servers
-            .standing(&self.record.target)
-            .await
-            .ok()?;
+        let from = self.world.servers.standing(&self.record.source).await;
+        let to = self.world.servers.standing(&self.record.target).await;
+        let mut warnings = Vec::new();
+        for (part, standing) in [("source", &from), ("target", &to)] {
+            if let Err(error) = standing {
+                warnings.push(format!("the {part} does not answer: {error}"));
+            }
+        }
+        self.board
+            .update(&self.record.pool, &self.record.shard, |live| {
+                live.warnings = warnings;
+            });
+        let (from, to) = (from.ok()?, to.ok()?);
         self.board
             .update(&self.record.pool, &self.record.shard, |live| {
                 live.lag_bytes = Some(from.offset.saturating_sub(to.offset));

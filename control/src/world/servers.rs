@@ -147,7 +147,7 @@ impl Held {
             self.slot.broken = true;
             ServerFailure {
                 server: self.url.to_string(),
-                cause: one_line(&error),
+                cause: without_address(&self.url, one_line(&error)),
                 silent: error.is_silence(),
             }
         })
@@ -268,6 +268,15 @@ impl Held {
     pub(crate) async fn time(&mut self) -> Result<u64, ServerFailure> {
         let result = self.link()?.time().await;
         self.done(result)
+    }
+}
+
+/// The url stands before it already.
+fn without_address(url: &BackendUrl, text: String) -> String {
+    let address = format!("{}:{}: ", url.host, url.port);
+    match text.strip_prefix(&address) {
+        Some(rest) => rest.to_owned(),
+        None => text,
     }
 }
 
