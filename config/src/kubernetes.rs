@@ -40,6 +40,8 @@ pub struct Kubernetes {
 pub struct VerifyJob {
     /// An image whose entrypoint is `understudy`; without one nothing is read back.
     pub image: Option<String>,
+    /// Where systems restore that cannot restore under another name: a namespace for this alone.
+    pub namespace: Option<String>,
     /// Secrets by which it is pulled.
     pub pull_secrets: Vec<String>,
     /// The account that it runs as.
@@ -56,6 +58,7 @@ impl Default for VerifyJob {
     fn default() -> Self {
         Self {
             image: None,
+            namespace: None,
             pull_secrets: Vec::new(),
             service_account: None,
             run_as_user: 999,
@@ -175,11 +178,20 @@ pub(crate) const VERIFY: SectionSpec = SectionSpec {
             "An image whose entrypoint is `understudy`, of this version.",
         ),
         setting(
+            "namespace",
+            Kind::Text,
+            Absent::Means(
+                "snapshots of systems that restore claims under the names that they had are not read back",
+            ),
+            Reload::Restart,
+            "Where such systems restore to: a namespace that is there for this alone, never the server's own. Its claims are removed afterwards.",
+        ),
+        setting(
             "pull_secrets",
             Kind::List(&Kind::Text),
             Absent::Means("none"),
             Reload::Restart,
-            "Secrets by which it is pulled, in the namespace of the claim.",
+            "Secrets by which it is pulled, in the namespace where it runs.",
         ),
         setting(
             "service_account",
@@ -322,6 +334,7 @@ impl VerifyJob {
     fn read(section: &Section<'_>, problems: &mut Vec<Problem>) -> Self {
         let mut job = Self {
             image: section.take("image", problems, scalar::text),
+            namespace: section.take("namespace", problems, object_name),
             service_account: section.take("service_account", problems, object_name),
             ..Self::default()
         };

@@ -663,7 +663,7 @@ fn a_proxy_on_another_machine_is_never_driven_in_clear_text() {
 #[test]
 fn a_cluster_is_described_with_names_of_the_operators_choice() {
     let yaml = format!(
-        "kubernetes: {{ namespace: redis, level: crash, params: {{ csi: {{ class: fast }} }}, volumes: {{ s1: {{ claim: data-0 }} }}, lease: {{ duration: 20s }}, verify: {{ image: 'r/understudy:1', pull_secrets: [hub], run_as_user: 1001, deadline: 5min, resources: {{ limits: {{ memory: 1Gi }} }} }} }}\ncontrol: {{ snapshots: agents }}\n{POOL}"
+        "kubernetes: {{ namespace: redis, level: crash, params: {{ csi: {{ class: fast }} }}, volumes: {{ s1: {{ claim: data-0 }} }}, lease: {{ duration: 20s }}, verify: {{ image: 'r/understudy:1', namespace: read-back, pull_secrets: [hub], run_as_user: 1001, deadline: 5min, resources: {{ limits: {{ memory: 1Gi }} }} }} }}\ncontrol: {{ snapshots: agents }}\n{POOL}"
     );
     let config = parse(&yaml).unwrap();
     assert_eq!(config.control.snapshots, crate::SnapshotsBy::Agents);
@@ -673,6 +673,7 @@ fn a_cluster_is_described_with_names_of_the_operators_choice() {
     assert_eq!(cluster.volumes["s1"].claim, "data-0");
     assert_eq!(cluster.lease.duration.as_secs(), 20);
     assert_eq!(cluster.verify.image.as_deref(), Some("r/understudy:1"));
+    assert_eq!(cluster.verify.namespace.as_deref(), Some("read-back"));
     assert_eq!(cluster.verify.pull_secrets, ["hub"]);
     assert_eq!(cluster.verify.run_as_user, 1001);
     assert_eq!(cluster.verify.deadline.as_secs(), 300);
@@ -684,7 +685,7 @@ fn a_cluster_is_described_with_names_of_the_operators_choice() {
 fn what_is_wrong_with_a_cluster_is_told_at_once() {
     check(
         &format!(
-            "kubernetes: {{ namespace: Redis, level: none, params: [], volumes: {{ s1: {{ }}, s2: x }}, lease: {{ duration: 1s }}, verify: {{ run_as_user: 0, pull_secrets: [A], resources: {{ most: {{ }} }} }} }}\n{POOL}"
+            "kubernetes: {{ namespace: Redis, level: none, params: [], volumes: {{ s1: {{ }}, s2: x }}, lease: {{ duration: 1s }}, verify: {{ namespace: a/b, run_as_user: 0, pull_secrets: [A], resources: {{ most: {{ }} }} }} }}\n{POOL}"
         ),
         &[
             "kubernetes.namespace (line 1): 'Redis' is no name of an object; write a-z, 0-9, '-' and '.', a letter or digit at both ends",
@@ -693,6 +694,7 @@ fn what_is_wrong_with_a_cluster_is_told_at_once() {
             "kubernetes.volumes.s1.claim (line 1): missing; write it: name of the PersistentVolumeClaim that the shard's server writes to",
             "kubernetes.volumes.s2 (line 1): one value stands here; write a section with claim, namespace",
             "kubernetes.lease.duration (line 1): 1s is too small; write a value from 3s to 10min",
+            "kubernetes.verify.namespace (line 1): 'a/b' is no name of an object; write a-z, 0-9, '-' and '.', a letter or digit at both ends",
             "kubernetes.verify.pull_secrets[0] (line 1): 'A' is no name of an object; write a-z, 0-9, '-' and '.', a letter or digit at both ends",
             "kubernetes.verify.run_as_user (line 1): 0 is too small; write a value from 1 to 2147483647",
             "kubernetes.verify.resources.most (line 1): is neither requests nor limits; write those, as in a container",

@@ -53,6 +53,9 @@ What the schema cannot say: each problem names the value and what to write inste
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- if has .Values.snapshots.verify.namespace (include "understudy.snapshot-namespaces" . | fromJsonArray) -}}
+{{- $problems = append $problems (printf "snapshots.verify.namespace: %s is where servers are; name one that is there for reading back alone" .Values.snapshots.verify.namespace) -}}
+{{- end -}}
 {{- range $name := .Values.control.settings | keys -}}
 {{- if has $name (list "proxies" "login" "guard" "proxy_tls" "snapshots" "address" "announce") -}}
 {{- $problems = append $problems (printf "control.settings: %s is written by the chart" $name) -}}

@@ -74,6 +74,7 @@
 {{- if $snapshots.restore -}}
 {{- $job := $snapshots.verify -}}
 {{- $verify := dict "image" (include "understudy.verify-image" .) "run_as_user" $job.runAsUser "deadline" $job.deadline -}}
+{{- if $job.namespace -}}{{- $_ := set $verify "namespace" $job.namespace -}}{{- end -}}
 {{- $secrets := default .Values.image.pullSecrets $job.pullSecrets -}}
 {{- if $secrets -}}{{- $_ := set $verify "pull_secrets" $secrets -}}{{- end -}}
 {{- if $job.serviceAccountName -}}{{- $_ := set $verify "service_account" $job.serviceAccountName -}}{{- end -}}

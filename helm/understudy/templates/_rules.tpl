@@ -13,6 +13,7 @@ volume, of restore, and of the Lease by which sidecars agree.
 {{- $cluster = append $cluster $plain -}}
 {{- else -}}
 {{- $where := $homes -}}
+{{- if eq $rule.scope "verify" -}}{{- $where = without (list $snapshots.verify.namespace) "" -}}{{- end -}}
 {{- if $rule.namespace -}}{{- $where = list $rule.namespace -}}{{- end -}}
 {{- range $namespace := $where -}}
 {{- $known := default list (get $namespaces $namespace) -}}
@@ -43,10 +44,16 @@ volume, of restore, and of the Lease by which sidecars agree.
 {{- if $snapshots.restore -}}
 {{- $wanted = append $wanted (dict "scope" "namespace" "apiGroups" (list "") "resources" (list "persistentvolumeclaims") "verbs" (list "create" "delete")) -}}
 {{- $wanted = append $wanted (dict "scope" "namespace" "apiGroups" (list "batch") "resources" (list "jobs") "verbs" (list "get" "list" "watch" "create" "delete")) -}}
+{{- /* Where systems restore to that restore claims under the names that they had; nothing else is done there. */ -}}
+{{- if $snapshots.verify.namespace -}}
+{{- $wanted = append $wanted (dict "scope" "verify" "apiGroups" (list "") "resources" (list "persistentvolumeclaims") "verbs" (list "get" "patch" "delete")) -}}
+{{- $wanted = append $wanted (dict "scope" "verify" "apiGroups" (list "") "resources" (list "pods" "events") "verbs" (list "list")) -}}
+{{- $wanted = append $wanted (dict "scope" "verify" "apiGroups" (list "batch") "resources" (list "jobs") "verbs" (list "get" "list" "watch" "create" "delete")) -}}
+{{- end -}}
 {{- end -}}
 {{- range $recipe := $snapshots.recipes -}}
 {{- range $rule := default list (get $known $recipe) -}}
-{{- if or (ne $rule.for "restore") $snapshots.restore -}}
+{{- if and (or (ne $rule.for "restore") $snapshots.restore) (or (ne $rule.scope "verify") $snapshots.verify.namespace) -}}
 {{- $home := dig $recipe (default "" $rule.param) "" $snapshots.params -}}
 {{- if $home -}}{{- $rule = set (deepCopy $rule) "namespace" $home -}}{{- end -}}
 {{- if $rule.names -}}{{- $rule = set (deepCopy $rule) "resourceNames" (list (dig $recipe $rule.names "" $snapshots.params)) -}}{{- end -}}

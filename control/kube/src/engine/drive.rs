@@ -48,6 +48,8 @@ pub(super) struct Going {
     pub(super) triggered: i64,
     /// Since when writes are held.
     pub(super) held: Option<i64>,
+    /// It brings a snapshot back, and takes none.
+    pub(super) restores: bool,
 }
 
 /// What came of one attempt at a step.
@@ -266,6 +268,7 @@ impl Engine<'_> {
                         object,
                         triggered: elapsed(started) - age,
                         held,
+                        restores: false,
                     });
                 }
                 Begun::Free(target) => target,
@@ -295,6 +298,7 @@ impl Engine<'_> {
                         object,
                         triggered: elapsed(started),
                         held,
+                        restores: false,
                     });
                 }
                 Err(StartError::Unsure(text)) => {
@@ -453,8 +457,11 @@ impl Engine<'_> {
     ) -> Result<Attempt, ProviderError> {
         let target = &going.target;
         let uid = going.object["metadata"]["uid"].as_str();
-        let mut run =
-            StepRun::new(step, self.context.recipe.deadlines, going.triggered, ends).of(uid);
+        let mut deadlines = self.context.recipe.deadlines;
+        if going.restores {
+            deadlines.cut = None; // The point in time was fixed long ago.
+        }
+        let mut run = StepRun::new(step, deadlines, going.triggered, ends).of(uid);
         if let Some(since) = going.held {
             run = run.held(self.context.recipe.quiesce, since);
         }
@@ -486,6 +493,9 @@ impl Engine<'_> {
                         Seen::Is(object) => object,
                         Seen::Gone | Seen::Unknown(_) => going.object.clone(),
                     };
+                    if going.restores {
+                        return Err(not_restored(target, &end));
+                    }
                     return Err(self.ended(apis, target, &object, &vars, &end).await);
                 }
                 Verdict::Wait { until, what } => {
@@ -705,4 +715,13 @@ pub(crate) fn wall_ms() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, millis)
+}
+
+/// The end of a step that brings a snapshot back. What it made is left to whoever asked for it.
+fn not_restored(target: &Target, end: &Final) -> ProviderError {
+    let next = match end.why {
+        Why::NoController => "see whether its controller runs, then try again",
+        _ => "put right what holds it up, then try again",
+    };
+    ProviderError::failed(format!("{}: {}; {next}", target.text(), end.text))
 }

@@ -1,5 +1,7 @@
 //! Brings a snapshot back, by the recipe's own way.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use understudy_control::snapshot::{ProviderError, SnapshotHandle};
@@ -9,7 +11,7 @@ use super::refuse::{Refusals, call_failed};
 use super::run::millis;
 use super::trigger::{Begun, Target};
 use crate::cluster::{Api, CallError, CallKind, Place};
-use crate::recipe::{Deadlines, Need, Restore, RestoreMode};
+use crate::recipe::{Deadlines, Need, Restore, RestoreMode, Step, Vars};
 
 impl Engine<'_> {
     /// Restores to a name; answers with what was made, as fields. May be repeated: what it made before is found again.
@@ -70,11 +72,41 @@ impl Engine<'_> {
         if let Some(refused) = refusals.into_error() {
             return Err(refused);
         }
+        let made = self.follow(handle, &apis, &restore.steps, vars).await?;
+        let mut made: Vec<(String, String)> = made
+            .iter()
+            .map(|it| (it.api.kind.to_ascii_lowercase(), it.text()))
+            .collect();
+        if restore.needs.contains(&Need::SameNode) {
+            let text = "its driver keeps data on one node: the server that reads it must run where the old one's volume is";
+            made.push(("node".to_owned(), text.to_owned()));
+        }
+        if !restore.by_hand.is_empty() {
+            made.push(("next".to_owned(), restore.by_hand.clone()));
+        }
+        Ok(made)
+    }
+
+    /// Triggers steps that bring a snapshot back, each when the one before is ready; answers with what was made.
+    pub(super) async fn follow(
+        &self,
+        handle: &SnapshotHandle,
+        apis: &BTreeMap<String, Api>,
+        steps: &[Step],
+        mut vars: Vars,
+    ) -> Result<Vec<Target>, ProviderError> {
+        let place = handle.place();
         let started = Instant::now();
-        let ends = millis(recipe.deadlines.total.unwrap_or(Deadlines::TOTAL));
+        let ends = millis(
+            self.context
+                .recipe
+                .deadlines
+                .total
+                .unwrap_or(Deadlines::TOTAL),
+        );
         let mut made = Vec::new();
-        for step in &restore.steps {
-            let (target, object) = match self.begun(&apis, step, &vars, &[]).await {
+        for step in steps {
+            let (target, object) = match self.begun(apis, step, &vars, &[]).await {
                 Ok(Begun::Ours(target, object)) => (target, object),
                 Ok(Begun::Free(target)) => {
                     let notes = self
@@ -92,15 +124,16 @@ impl Engine<'_> {
                 }
                 Err(cause) => return Err(cause.into_error(&place)),
             };
-            made.push((target.api.kind.to_ascii_lowercase(), target.text()));
+            made.push(target.clone());
             let going = Going {
                 triggered: elapsed(started),
                 held: None,
+                restores: true,
                 target,
                 object,
             };
             match self
-                .watch(&apis, step, going, &vars, false, started, ends)
+                .watch(apis, step, going, &vars, false, started, ends)
                 .await?
             {
                 Attempt::Ready(ready, _) => vars = ready,
@@ -110,13 +143,6 @@ impl Engine<'_> {
                     )));
                 }
             }
-        }
-        if restore.needs.contains(&Need::SameNode) {
-            let text = "its driver keeps data on one node: the server that reads it must run where the old one's volume is";
-            made.push(("node".to_owned(), text.to_owned()));
-        }
-        if !restore.by_hand.is_empty() {
-            made.push(("next".to_owned(), restore.by_hand.clone()));
         }
         Ok(made)
     }
@@ -189,7 +215,11 @@ impl Engine<'_> {
         Ok(())
     }
 
-    async fn claim(&self, namespace: &str, name: &str) -> Result<Option<Value>, CallError> {
+    pub(super) async fn claim(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, CallError> {
         let api = Api::v1("", "PersistentVolumeClaim", "persistentvolumeclaims");
         let at = Place {
             api: &api,
@@ -209,7 +239,7 @@ impl Engine<'_> {
             .list(
                 &Api::v1("", "Pod", "pods"),
                 Some(namespace),
-                &std::collections::BTreeMap::new(),
+                &BTreeMap::new(),
             )
             .await?;
         let uses = |pod: &&Value| {

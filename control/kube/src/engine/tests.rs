@@ -4,6 +4,7 @@ mod audit;
 mod jobs;
 mod scene;
 mod systems;
+mod ways;
 
 use std::time::Duration;
 

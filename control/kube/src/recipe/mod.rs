@@ -27,6 +27,7 @@ pub use extends::merge;
 pub use fill::{FillError, Vars, fill, fill_predicate, fill_text};
 pub use rbac::{Right, rights};
 pub use read::read;
+pub use scratch::{Scratch, ScratchInto, Way};
 
 use crate::predicate::{Predicate, Ref};
 
@@ -74,6 +75,8 @@ pub struct Recipe {
     pub protect: Vec<Change>,
     /// How it is restored.
     pub restore: Option<Restore>,
+    /// How it is brought into a claim that is read back and forgotten, where `restore` does not do that.
+    pub scratch: Option<Scratch>,
     /// How it is deleted.
     pub delete: Option<Delete>,
     /// The rights that it needs.

@@ -8,7 +8,7 @@ use super::fill::{Piece, pieces};
 use super::walk::Found;
 use super::{
     Change, DeleteBy, HoldUntil, Http, Lookup, NewObject, ParamType, Purpose, Recipe, Resolve,
-    RestoreMode, Step, Trigger, Via,
+    RestoreMode, ScratchInto, Step, Trigger, Via,
 };
 use crate::predicate::{Op, Predicate, Ref, is_name};
 
@@ -96,6 +96,7 @@ impl Check<'_> {
         later.insert("handle".to_owned());
         self.changes("protect", &recipe.protect, &later, Purpose::Take);
         self.delete(&later);
+        self.scratch(&later);
         if let Some(restore) = &recipe.restore {
             let mut scope = later;
             scope.insert("target".to_owned());
@@ -108,6 +109,43 @@ impl Check<'_> {
             if restore.mode != RestoreMode::Manual {
                 self.steps("restore.", &restore.steps, &mut scope, Purpose::Restore);
             }
+        }
+    }
+
+    fn scratch(&mut self, scope: &Scope) {
+        let Some(scratch) = &self.recipe.scratch else {
+            return;
+        };
+        if scratch.into == ScratchInto::Nowhere {
+            return;
+        }
+        let mut scope = scope.clone();
+        scope.insert("target".to_owned());
+        let restoring = Purpose::Restore;
+        self.resolves("scratch.resolve", &scratch.resolve, &mut scope, restoring);
+        self.steps("scratch.", &scratch.steps, &mut scope, restoring);
+        for (index, step) in scratch.steps.iter().enumerate() {
+            let path = format!("scratch.steps[{index}].trigger");
+            match step.makes() {
+                Some(kind) => self.uses(&path, kind, "delete", restoring),
+                None => self.found.add(
+                    &path,
+                    "makes no object that could be forgotten",
+                    "write `verb: create`, `apply` or `jobFromCronJob`",
+                ),
+            }
+        }
+        if scratch.into == ScratchInto::Filled {
+            for verb in ["get", "create", "delete"] {
+                self.uses("scratch.into", "pvc", verb, restoring);
+            }
+        }
+        for (index, lookup) in scratch.leaves.iter().enumerate() {
+            let path = format!("scratch.leaves[{index}]");
+            self.lookup(&path, lookup, &scope);
+            let verb = if lookup.name.is_some() { "get" } else { "list" };
+            self.uses(&path, &lookup.kind, verb, restoring);
+            self.uses(&path, &lookup.kind, "delete", restoring);
         }
     }
 
@@ -407,6 +445,7 @@ impl Check<'_> {
             }
         };
         let claim = ["name", "namespace"].map(str::to_owned);
+        let verify = ["namespace".to_owned()];
         let target = TARGET.map(str::to_owned);
         for piece in pieces {
             let Piece::Hole(hole) = piece else { continue };
@@ -418,6 +457,7 @@ impl Check<'_> {
                 "params" => self.recipe.params.keys().collect(),
                 "handle" => self.recipe.handle.keys().collect(),
                 "claim" => claim.iter().collect(),
+                "verify" => verify.iter().collect(),
                 "target" => target.iter().collect(),
                 "expires" => {
                     let keep = self.recipe.params.get("keep");
@@ -490,7 +530,11 @@ impl Check<'_> {
         for (index, rule) in self.recipe.rbac.iter().enumerate() {
             let path = format!("rbac[{index}]");
             self.kind(&path, &rule.kind, rule.namespace.is_some());
-            let base: Scope = ["claim", "params"].into_iter().map(str::to_owned).collect();
+            let mut base: Scope = ["claim", "params"].into_iter().map(str::to_owned).collect();
+            // Nothing but the scratch is there.
+            if rule.purpose == Purpose::Restore {
+                base.insert("verify".to_owned());
+            }
             self.optional(&path, rule.namespace.as_ref(), &base);
         }
         let used = self.used.iter();

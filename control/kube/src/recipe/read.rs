@@ -16,7 +16,7 @@ use super::read_step::{handle, new_object, steps};
 use super::walk::{At, Found, Keys};
 use super::{
     AskToDelete, Consistency, Delete, DeleteBy, Kind, Lookup, Need, Reached, Recipe, Restore,
-    RestoreMode, Scope, VERSION,
+    RestoreMode, Scope, Scratch, ScratchInto, VERSION,
 };
 
 /// Reads a whole recipe (with what it extends merged in), or tells everything that is wrong with it.
@@ -90,6 +90,7 @@ fn root(at: At<'_>) -> Option<Recipe> {
     let again = keys.may("again", again).unwrap_or_default();
     let protect = keys.list("protect", change);
     let restore = keys.may("restore", restore);
+    let scratch = keys.may("scratch", scratch);
     let delete = keys.may("delete", delete);
     let rbac = keys.list("rbac", rule);
     keys.nothing_else();
@@ -117,6 +118,7 @@ fn root(at: At<'_>) -> Option<Recipe> {
         again,
         protect,
         restore,
+        scratch,
         delete,
         rbac,
     })
@@ -154,6 +156,50 @@ fn restore(at: At<'_>) -> Option<Restore> {
         resolve,
         steps,
         by_hand,
+    })
+}
+
+fn scratch(at: At<'_>) -> Option<Scratch> {
+    let keys = at.keys()?;
+    let places = [
+        ("made", ScratchInto::Made),
+        ("filled", ScratchInto::Filled),
+        ("namespace", ScratchInto::Namespace),
+        ("nowhere", ScratchInto::Nowhere),
+    ];
+    let into = keys.must("into", "write made, filled, namespace or nowhere", |at| {
+        at.word(&places)
+    });
+    let limits = keys.list("limits", |at| at.text());
+    let nowhere = into == Some(ScratchInto::Nowhere);
+    let because = keys.may("because", |at| at.text()).unwrap_or_default();
+    if nowhere && because.is_empty() {
+        keys.wrong("does not say why", "write `because: …`");
+    }
+    let (resolve, steps, leaves) = if nowhere {
+        (Vec::new(), Vec::new(), Vec::new())
+    } else {
+        let resolve = keys.list("resolve", resolve);
+        let leaves = keys.list("leaves", |at| {
+            let keys = at.keys()?;
+            let read = lookup(&keys);
+            if !["name", "labels", "where"].iter().any(|it| keys.has(it)) {
+                let remedy = "write `name`, `labels` or `where`, by which ours is known";
+                keys.wrong("would remove all there are", remedy);
+            }
+            keys.nothing_else();
+            read
+        });
+        (resolve, steps(&keys), leaves)
+    };
+    keys.nothing_else();
+    Some(Scratch {
+        into: into.unwrap_or(ScratchInto::Made),
+        limits,
+        resolve,
+        steps,
+        leaves,
+        because,
     })
 }
 

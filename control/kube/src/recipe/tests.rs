@@ -371,3 +371,90 @@ fn ten_wrong_recipes_of_a_stranger_are_told_with_file_path_what_is_wrong_and_the
         "{error}"
     );
 }
+
+#[test]
+fn a_way_into_a_scratch_claim_is_checked_like_the_rest_and_every_problem_is_told_at_once() {
+    let told = problems(
+        r#"
+recipe: own
+extends: csi
+scratch:
+  into: elsewhere
+  forEver: true
+  leaves: [{ kind: snapshot }]
+  steps:
+    - { as: change, trigger: { verb: patch, kind: pvc, name: "{{target.nam}}", patch: {} }, when: { ready: { path: $.a, exists: true } } }
+    - { as: volume, trigger: { verb: create, kind: pv, name: "{{there}}", object: {} }, when: { ready: { path: $.a, exists: true } } }
+"#,
+    );
+    for part in [
+        "`target.nam` is not there",
+        "scratch.steps[0].trigger: makes no object that could be forgotten",
+        "`there` names nothing",
+        "has no right to create pv",
+        "has no right to delete pv",
+        "has no right to delete snapshot, which scratch.leaves[0] does",
+        "scratch.into: \"elsewhere\" is not one of the words",
+        "scratch.forEver: is not known",
+        "scratch.leaves[0]: would remove all there are",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let told = problems("recipe: own\nextends: csi\nscratch: { into: nowhere }\n");
+    assert!(told.contains("scratch: does not say why"), "{told}");
+}
+
+#[test]
+fn most_shipped_recipes_know_a_way_into_a_scratch_claim_and_the_others_say_why_not() {
+    let book = Book::builtin().unwrap();
+    let without = book.all().filter(|it| it.way_back().is_err());
+    let without: Vec<&str> = without.map(|it| it.name.as_str()).collect();
+    let expect = [
+        "commvault",
+        "commvault-job",
+        "kanister",
+        "kubemove",
+        "stork-app",
+    ];
+    assert_eq!(without, expect);
+    // Without a word of its own a recipe goes the way of its restore, where that makes a new claim by itself.
+    let tree = |more: &str| format!("recipe: own\nextends: csi\n{more}");
+    for (more, why) in [
+        ("", None),
+        ("restore: { byHand: More is to do. }", Some("needs a hand")),
+        ("restore: { mode: inPlace }", Some("never into another one")),
+        ("restore: { mode: app }", Some("not into a claim of ours")),
+        ("restore: null", Some("does not say how to restore")),
+    ] {
+        let book = Book::of(&[("own.yaml".to_owned(), tree(more))]).unwrap();
+        let said = book.find("own").unwrap().way_back().err();
+        match why {
+            None => assert_eq!(said, None),
+            Some(why) => assert!(said.is_some_and(|it| it.contains(why)), "{more}"),
+        }
+    }
+}
+
+#[test]
+fn rights_where_snapshots_are_read_back_are_asked_for_only_where_that_is_named() {
+    let book = Book::builtin().unwrap();
+    let kasten = book.find("kasten").unwrap();
+    let mut vars = vars();
+    vars.insert(
+        "claim".into(),
+        json!({"name": "data-0", "namespace": "redis"}),
+    );
+    let there = |vars: &Vars| {
+        let all = rights(kasten, vars).unwrap();
+        all.into_iter()
+            .filter(|it| it.namespace.as_deref() == Some("read-back"))
+            .count()
+    };
+    assert_eq!(there(&vars), 0);
+    vars.insert("verify".into(), json!({"namespace": "read-back"}));
+    assert_eq!(
+        there(&vars),
+        4,
+        "get, list, create and delete restoreactions"
+    );
+}

@@ -72,7 +72,9 @@ pub(crate) fn least_and(more: &Value) -> Value {
 fn every_recipe() -> Value {
     let recipes = shipped();
     let recipes: Vec<&String> = recipes.as_object().unwrap().keys().collect();
-    least_and(&json!({ "snapshots": { "recipes": recipes, "params": needed() } }))
+    least_and(
+        &json!({ "snapshots": { "recipes": recipes, "params": needed(), "verify": { "namespace": "read-back" } } }),
+    )
 }
 
 /// The recipes of the chart, with the rights of each.

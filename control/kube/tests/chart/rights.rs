@@ -16,7 +16,7 @@ const FILE: &str = "helm/understudy/files/recipes-rbac.yaml";
 fn the_file_of_rights_is_what_the_recipes_say() {
     let book = Book::builtin().expect("the shipped recipes are valid");
     let mut text = "# Written from control/kube/recipes; UNDERSTUDY_BLESS=1 cargo test -p understudy-kube --test chart writes it again.\n".to_owned();
-    text += "# scope: the namespaces of the claims, or the cluster; `namespace` is another one, which the recipe's `param` may change.\n";
+    text += "# scope: the namespaces of the claims, the cluster, or the namespace where snapshots are read back; `namespace` is another one, which the recipe's `param` may change.\n";
     for (name, _) in BUILTIN {
         let recipe = book.find(name).expect("a shipped recipe is in the book");
         writeln!(text, "{name}:").unwrap();
@@ -75,6 +75,9 @@ fn place(recipe: &Recipe, cluster: bool, namespace: Option<&Value>) -> String {
     let template = namespace
         .and_then(Value::as_str)
         .unwrap_or("{{claim.namespace}}");
+    if template == "{{verify.namespace}}" {
+        return "scope: verify".to_owned();
+    }
     if template == "{{claim.namespace}}" {
         return "scope: namespace".to_owned();
     }
@@ -182,6 +185,44 @@ fn a_recipe_brings_its_rights_and_no_others() {
         let subjects = json!([{ "kind": "ServiceAccount", "name": "understudy-control", "namespace": "redis" }]);
         assert_eq!(binding["subjects"], subjects, "{}", title(binding));
     }
+}
+
+/// Where claims are restored under the names that they had, and only there.
+#[test]
+fn what_is_read_back_in_a_namespace_of_its_own_brings_rights_there_and_nowhere_else() {
+    let with = |verify: Value| {
+        helm::least_and(&json!({ "snapshots": { "recipes": ["kasten"], "verify": verify } }))
+    };
+    let Some(rendered) = helm::render(&[
+        with(json!({})),
+        with(json!({ "namespace": "read-back" })),
+        with(json!({ "namespace": "redis" })),
+    ]) else {
+        return;
+    };
+    let rights = |at: usize| granted(rendered[at].as_ref().unwrap());
+    let more: Vec<_> = rights(1).difference(&rights(0)).cloned().collect();
+    let there = |it: &&String| it.starts_with("read-back ");
+    assert!(more.iter().all(|it| there(&it)), "{more:#?}");
+    for right in [
+        "read-back /persistentvolumeclaims delete",
+        "read-back /persistentvolumeclaims patch",
+        "read-back actions.kio.kasten.io/restoreactions create",
+        "read-back actions.kio.kasten.io/restoreactions delete",
+        "read-back batch/jobs create",
+    ] {
+        assert!(more.iter().any(|it| it == right), "{right}: {more:#?}");
+    }
+    assert!(
+        !rights(0)
+            .iter()
+            .any(|it| it.contains("restoreactions delete"))
+    );
+    let refused = rendered[2].as_ref().unwrap_err();
+    assert!(
+        refused.contains("snapshots.verify.namespace: redis is where servers are"),
+        "{refused}"
+    );
 }
 
 #[test]

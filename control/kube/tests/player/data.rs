@@ -70,6 +70,9 @@ pub(crate) struct Part {
     /// For each step of the restore, what makes it ready.
     #[serde(default)]
     pub(crate) restored: Vec<State>,
+    /// For each step of `scratch`, what makes it ready; without `scratch` that is `restored`.
+    #[serde(default)]
+    pub(crate) verified: Vec<State>,
     /// What a request to delete says when it is done.
     #[serde(default)]
     pub(crate) deleted: Option<State>,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use understudy_kube::recipe::{
-    Book, DeleteBy, HoldUntil, Purpose, QuiesceBy, Recipe, RestoreMode, Scope,
+    Book, DeleteBy, HoldUntil, Purpose, QuiesceBy, Recipe, RestoreMode, Scope, ScratchInto,
 };
 
 use crate::data::{directory, part};
@@ -57,6 +57,15 @@ fn restore(recipe: &Recipe) -> &'static str {
     }
 }
 
+fn read_back(recipe: &Recipe) -> &'static str {
+    match recipe.way_back().map(|it| it.into) {
+        Ok(ScratchInto::Made) => "from a claim made of it",
+        Ok(ScratchInto::Filled) => "from a claim that it fills",
+        Ok(ScratchInto::Namespace) => "in another namespace",
+        Ok(ScratchInto::Nowhere) | Err(_) => "by hand",
+    }
+}
+
 fn delete(recipe: &Recipe) -> &'static str {
     match recipe.delete.as_ref().map(|it| &it.by) {
         Some(DeleteBy::Objects(_)) => "yes",
@@ -67,8 +76,8 @@ fn delete(recipe: &Recipe) -> &'static str {
 
 fn table(book: &Book, tried: &BTreeMap<String, String>) -> String {
     let mut out = String::new();
-    out += "| recipe | system | one run takes | alone | Redis quieted first | restore | delete | played | tried on |\n";
-    out += "|---|---|---|---|---|---|---|---|---|\n";
+    out += "| recipe | system | one run takes | alone | Redis quieted first | restore | read back | delete | played | tried on |\n";
+    out += "|---|---|---|---|---|---|---|---|---|---|\n";
     for recipe in book.all() {
         let cannot = played(recipe).len();
         let scope = match recipe.scope {
@@ -85,12 +94,13 @@ fn table(book: &Book, tried: &BTreeMap<String, String>) -> String {
         let off = if recipe.enabled { "" } else { ", off" };
         writeln!(
             out,
-            "| [{0}]({0}.md){off} | {1} | {scope} | {2} | {3} | {4} | {5} | {6} of {7} | {on} |",
+            "| [{0}]({0}.md){off} | {1} | {scope} | {2} | {3} | {4} | {5} | {6} | {7} of {8} | {on} |",
             recipe.name,
             recipe.title,
             recipe.consistency.alone.as_str(),
             recipe.consistency.quiesced.as_str(),
             restore(recipe),
+            read_back(recipe),
             delete(recipe),
             ALL.len() - cannot,
             ALL.len(),
@@ -143,6 +153,10 @@ fn rights(recipe: &Recipe, out: &mut String) {
             _ if kind.cluster => "the cluster".to_owned(),
             Some(template) => format!("`{}`", template.as_str().unwrap_or_default()),
             None => "the claim's namespace".to_owned(),
+        };
+        let place = match place.as_str() {
+            "`{{verify.namespace}}`" => "`kubernetes.verify.namespace`".to_owned(),
+            _ => place,
         };
         let purpose = match rule.purpose {
             Purpose::Take => "taking",
@@ -286,14 +300,7 @@ fn ends(recipe: &Recipe, out: &mut String) {
             *out += "\n";
         }
     }
-    match recipe.no_scratch_claim() {
-        None => *out += "`understudy snapshots verify -c FILE ID` reads the data back: a scratch claim, and a Job that reads it from start to end; both are forgotten.\n\n",
-        Some(why) => writeln!(
-            out,
-            "`snapshots verify` does not read the data back: {why}. Restore it by hand, and run `understudy snapshots read DIR` in a Pod that mounts it.\n"
-        )
-        .unwrap(),
-    }
+    reading_back(recipe, out);
     *out += "## Delete\n\n";
     match recipe.delete.as_ref().map(|it| &it.by) {
         Some(DeleteBy::Objects(_)) => *out += "Its objects are deleted.",
@@ -313,6 +320,42 @@ fn ends(recipe: &Recipe, out: &mut String) {
     };
 }
 
+fn reading_back(recipe: &Recipe, out: &mut String) {
+    *out += "## Read back\n\n";
+    let way = match recipe.way_back() {
+        Ok(way) => way,
+        Err(why) => {
+            let why = why.trim_end_matches('.');
+            writeln!(out, "`snapshots verify` does not read the data back: {why}. Restore it by hand, and run `understudy snapshots read DIR` in a Pod that mounts it.\n").unwrap();
+            return;
+        }
+    };
+    let how = match way.into {
+        ScratchInto::Made => {
+            "The system makes a scratch claim of the snapshot, beside the server's own."
+        }
+        ScratchInto::Filled => {
+            "We make an empty scratch claim beside the server's own, and the system fills it."
+        }
+        ScratchInto::Namespace | ScratchInto::Nowhere => {
+            "The system restores the claim under the name that it had, so it needs a namespace that is there for this alone: `kubernetes.verify.namespace`. A claim of that name that is there before is never touched, and refused."
+        }
+    };
+    let made: Vec<String> = way
+        .steps
+        .iter()
+        .filter_map(|it| it.makes())
+        .map(|it| format!("`{}`", recipe.kinds[it].kind))
+        .collect();
+    writeln!(out, "`understudy snapshots verify -c FILE ID` reads the data back from start to end by a Job, and forgets it again. {how} It makes: {}, and the Job.\n", made.join(", ")).unwrap();
+    let limits = recipe.scratch.iter().flat_map(|it| &it.limits);
+    let limits: Vec<String> = limits.map(|it| format!("* {it}\n")).collect();
+    if !limits.is_empty() {
+        *out += &limits.concat();
+        *out += "\n";
+    }
+}
+
 const HEAD: &str = "
 # Backup systems
 
@@ -321,8 +364,10 @@ counted, and both are asked once more right before a cutover and before a rollba
 
 * **alone**, **quieted first**: what is reached without us, and when Redis had put its data on the disk before. `none`: files are read at different
   times. `crash`: as after a power cut. `app`: everything up to a known offset is in it.
+* **read back**: whether `snapshots verify` reads the data of a snapshot from start to end, and where: from a scratch claim that the system makes of the
+  snapshot, from an empty one that it fills, or under the claim's own name in a namespace for this alone (`kubernetes.verify.namespace`).
 * **played**: how many of the scenarios below the system can show, and passed. Each is a test of its own (`cargo nextest run -p understudy-kube --test player`).
-* **tried on**: success and failure, and the objects of the restore and of the deletion, were also written through a real API server with the
+* **tried on**: success and failure, and the objects of the restore, of reading back and of the deletion, were also written through a real API server with the
   system's own definitions (CRDs), which must keep every field; or only on shapes recorded from its documentation. No live backup system was at hand.
 
 ";

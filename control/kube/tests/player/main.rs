@@ -20,6 +20,7 @@ mod live;
 mod own;
 mod play;
 mod policy;
+mod read_back;
 mod scenario;
 mod stage;
 
@@ -36,7 +37,7 @@ macro_rules! recipes {
                 success_with_nothing_in_it Nothing, no_answer Silence, skipped_or_queued Skipped,
                 ready_that_flips_back Flip, resurrection_after_failure Resurrection, foreign_object_of_the_same_name Foreign,
                 rights_denied Rights, quota_or_webhook_denial Denied, api_server_away Away, own_restart Restart,
-                restored Restored, deleted Deleted);
+                restored Restored, read_back_and_forgotten Verified, deleted Deleted);
         })+
     };
     (@ $name:literal, $($test:ident $scenario:ident),+) => {

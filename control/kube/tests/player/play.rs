@@ -76,6 +76,7 @@ pub(crate) fn shows(recipe: &Recipe, part: &Part, scenario: Scenario) -> bool {
             .restore
             .as_ref()
             .is_some_and(|it| it.mode != RestoreMode::Manual),
+        Scenario::Verified => recipe.way_back().is_ok(),
         Scenario::Deleted => recipe
             .delete
             .as_ref()
@@ -102,6 +103,7 @@ async fn act(recipe: &Recipe, part: &Part, scenario: Scenario) {
         Scenario::Away => away(&scene).await,
         Scenario::Restart => restart(recipe, part).await,
         Scenario::Restored => restored(&scene).await,
+        Scenario::Verified => crate::read_back::verified(scene).await,
         Scenario::Deleted => deleted(&scene).await,
     }
 }
@@ -140,7 +142,7 @@ pub(crate) async fn usual(scene: &Scene, not: &[String]) -> String {
     name
 }
 
-async fn take(scene: &Scene) -> SnapshotHandle {
+pub(crate) async fn take(scene: &Scene) -> SnapshotHandle {
     let taken = scene
         .take_while(async || drop(usual(scene, &[]).await))
         .await;
@@ -718,7 +720,10 @@ async fn asked_to_delete(scene: &Scene, ask: &AskToDelete, state: &State, known:
 }
 
 /// What comes of something while the controller answers it.
-async fn answered<T>(asked: impl Future<Output = T>, controller: impl Future<Output = ()>) -> T {
+pub(crate) async fn answered<T>(
+    asked: impl Future<Output = T>,
+    controller: impl Future<Output = ()>,
+) -> T {
     tokio::pin!(asked);
     tokio::select! {
         biased;

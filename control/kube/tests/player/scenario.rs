@@ -33,12 +33,14 @@ pub(crate) enum Scenario {
     Restart,
     /// It is brought back.
     Restored,
+    /// Its data is read back from a scratch claim, and that is forgotten.
+    Verified,
     /// It is deleted.
     Deleted,
 }
 
 /// All of them: (how data files name it, for people).
-pub(crate) const ALL: [(Scenario, &str, &str); 16] = [
+pub(crate) const ALL: [(Scenario, &str, &str); 17] = [
     (Scenario::Success, "success", "success"),
     (Scenario::Slow, "slow", "slow"),
     (
@@ -66,6 +68,7 @@ pub(crate) const ALL: [(Scenario, &str, &str); 16] = [
     (Scenario::Away, "away", "API server away in the middle"),
     (Scenario::Restart, "restart", "own restart in the middle"),
     (Scenario::Restored, "restored", "restored"),
+    (Scenario::Verified, "verified", "read back and forgotten"),
     (Scenario::Deleted, "deleted", "deleted"),
 ];
 

@@ -116,7 +116,7 @@ impl Scene {
         }
     }
 
-    fn cluster(&self) -> &dyn Cluster {
+    pub(crate) fn cluster(&self) -> &dyn Cluster {
         match &self.place {
             Place::Memory(memory) => memory,
             Place::Live(live) => live,
@@ -137,9 +137,15 @@ impl Scene {
         }
     }
 
+    /// Where systems restore to that restore under the names that claims had.
+    pub(crate) fn verify(&self) -> String {
+        format!("{}-verify", self.request.namespace)
+    }
+
     /// What templates in data files may name.
     pub(crate) fn vars(&self) -> Vars {
         let mut vars = self.context().vars(wall_ms());
+        vars.insert("verify".to_owned(), json!({"namespace": self.verify()}));
         vars.insert(
             "volume".to_owned(),
             json!(format!("pv-{}", self.request.namespace)),
@@ -147,7 +153,7 @@ impl Scene {
         vars
     }
 
-    async fn put_kind(&self, kind: &str, object: Value) {
+    pub(crate) async fn put_kind(&self, kind: &str, object: Value) {
         let thing = Thing {
             kind: kind.to_owned(),
             object,
@@ -326,6 +332,11 @@ impl Scene {
 
     /// Every call so far was one that the recipe's rights allow.
     pub(crate) fn within_rights(&self) {
+        self.within_rights_and(&[]);
+    }
+
+    /// Every call so far was one that the recipe's rights allow, or these.
+    pub(crate) fn within_rights_and(&self, more: &[(&'static str, &[&'static str])]) {
         let Place::Memory(memory) = &self.place else {
             return;
         };
@@ -334,6 +345,9 @@ impl Scene {
         for right in &rights {
             let verbs = allowed.entry(&right.resource).or_default();
             verbs.push(&right.verb);
+        }
+        for (plural, verbs) in more {
+            allowed.entry(plural).or_default().extend(*verbs);
         }
         // Finding the volume behind a server needs these already, whatever the recipe.
         for found in ["persistentvolumeclaims", "pods"] {

@@ -77,7 +77,7 @@ impl Owner {
 
 /// The Job, to be made. Nothing in it depends on when it is made.
 pub(super) fn job(
-    (namespace, name): (&str, &str),
+    (namespace, name, claim): (&str, &str, &str),
     labels: &Value,
     wanted: &VerifyJob,
     image: &str,
@@ -126,7 +126,7 @@ pub(super) fn job(
         ("containers", json!([container])),
         (
             "volumes",
-            json!([{"name": "data", "persistentVolumeClaim": {"claimName": name}}]),
+            json!([{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]),
         ),
     ] {
         pod.insert(name.to_owned(), value);
@@ -162,7 +162,7 @@ mod tests {
         let wanted = VerifyJob::default();
         let owner = Owner::of(pods, "data-0");
         job(
-            ("redis", "us-1-verify"),
+            ("redis", "us-1-verify", "us-1-verify"),
             &json!({"understudy.io/run": "us-1-verify"}),
             &wanted,
             "understudy:1",

@@ -1,45 +1,35 @@
 //! Reads a snapshot's data back: into a scratch claim, by a Job that mounts it, and away again with both.
 //!
 //! ```text
-//!   forget what an earlier one left ─► restore to a scratch claim ─► Job `understudy snapshots read` ─► its Pod's message
-//!                                                                       └─► compared with the record ─► forget
+//!   forget what an earlier one left ─► the recipe's way into a scratch claim ─► Job `understudy snapshots read` ─► its Pod's message
+//!                                                                                  └─► compared with the record ─► forget
 //! ```
 //!
-//! - Claim and Job have one name, made of the run, so that what was left by a process that ended is found and removed.
-//! - Both are removed whatever comes of it. The snapshot itself and the server's own claim are not touched.
+//! - The Job has the name of the scratch's run, and so has the claim, unless the system makes it under the name that it had, in
+//!   a namespace for that alone: so what was left by a process that ended is found and removed.
+//! - All is removed whatever comes of it. The snapshot itself and the server's own claim are not touched.
 //! - The scratch has a run of its own: nothing of it is mistaken for the snapshot, or for what an operator restored.
 
+mod forget;
 mod job;
 mod judge;
+mod wait;
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
-use tokio::time::Instant;
+use serde_json::json;
 use understudy_config::VerifyJob;
-use understudy_control::snapshot::{
-    DataRead, ProviderError, ProviderErrorKind, SnapshotHandle, Verified,
-};
+use understudy_control::snapshot::{DataRead, ProviderError, SnapshotHandle, Verified};
 
+use self::forget::Moment;
 use self::job::{Owner, job};
-use self::judge::{Look, compare, look, warnings};
-use super::drive::{Engine, elapsed};
+use self::judge::compare;
+use super::drive::Engine;
 use super::name::object_name;
 use super::refuse::{Refusals, call_failed};
-use super::run::age;
-use super::trigger::{Begun, Target};
+use super::trigger::{StartError, Target};
 use crate::cluster::{Api, CallError, CallKind};
-use crate::recipe::{Purpose, Right, Vars, rights};
-
-/// Between two looks at the Job, should nobody tell of a change: the Pod says more than the Job does. Default: 5 s.
-const LOOK: Duration = Duration::from_secs(5);
-/// How long a container may fail to start before it counts. Default: 3 min.
-const STUCK_FOR: Duration = Duration::from_secs(180);
-/// How long what was deleted may take to be gone. Default: 2 min.
-const GONE_WITHIN: Duration = Duration::from_secs(120);
-/// How often that is looked for. Default: 1 s.
-const GONE_LOOK: Duration = Duration::from_secs(1);
+use crate::recipe::{Purpose, Right, ScratchInto, Vars, Way, fill, rights};
 
 /// The run of a snapshot's scratch: what its claim and its Job are called, and what their labels say.
 #[must_use]
@@ -47,10 +37,18 @@ pub fn scratch_run(run: &str) -> String {
     object_name(&format!("{run}-verify"), 1)
 }
 
-/// Claim and Job of one scratch.
-struct Scratch {
+/// Claim and Job of one scratch, and the way to it.
+struct Scratch<'w> {
+    way: Way<'w>,
+    image: &'w str,
     claim: Target,
     job: Target,
+}
+
+impl Scratch<'_> {
+    fn namespace(&self) -> &str {
+        self.job.namespace.as_deref().unwrap_or_default()
+    }
 }
 
 impl Engine<'_> {
@@ -60,21 +58,12 @@ impl Engine<'_> {
         handle: &SnapshotHandle,
         wanted: &VerifyJob,
     ) -> Result<Verified, ProviderError> {
-        let image = self.may_audit(handle, wanted).await?;
-        let namespace = self.context.request.namespace.clone();
-        let target = |api: Api| Target {
-            name: self.context.request.run.clone(),
-            namespace: Some(namespace.clone()),
-            api,
-        };
-        let scratch = Scratch {
-            claim: target(api("", "PersistentVolumeClaim", "persistentvolumeclaims")),
-            job: target(api("batch", "Job", "jobs")),
-        };
-        self.forget(handle, &scratch).await?;
-        let read = self.read_back(handle, wanted, image, &scratch).await;
+        let scratch = self.may_audit(handle, wanted).await?;
+        self.forget(handle, &scratch, Moment::Before).await?;
+        let read = self.read_back(handle, wanted, &scratch).await;
+        let stays = self.what_stays(&scratch).await;
         // Whatever came of it. What it came to is worth more than a claim that stays.
-        let left = self.forget(handle, &scratch).await.err();
+        let left = self.forget(handle, &scratch, Moment::After).await.err();
         let place = handle.place();
         let compared = read.and_then(|read| {
             compare(handle, read).map_err(|what| {
@@ -84,72 +73,123 @@ impl Engine<'_> {
             })
         });
         match (compared, left) {
-            (Ok(mut verified), Some(left)) => {
-                verified.lines.push(format!("not all is forgotten: {left}"));
+            (Ok(mut verified), left) => {
+                let left = left.map(|it| it.to_string()).into_iter().chain(stays);
+                let told = left.map(|it| format!("not all is forgotten: {it}"));
+                verified.lines.extend(told);
                 Ok(verified)
             }
             (Err(cause), Some(left)) => {
                 let text = format!("{}; and {left}", cause.text);
                 Err(ProviderError::new(cause.kind, text))
             }
-            (compared, None) => compared,
+            (Err(cause), None) => Err(cause),
         }
     }
 
-    /// Whether it can be done at all; answers with the image.
+    /// Whether it can be done at all; answers with where.
     async fn may_audit<'a>(
-        &self,
+        &'a self,
         handle: &SnapshotHandle,
         wanted: &'a VerifyJob,
-    ) -> Result<&'a str, ProviderError> {
+    ) -> Result<Scratch<'a>, ProviderError> {
         let place = handle.place();
         let recipe = self.context.recipe;
-        if let Some(why) = recipe.no_scratch_claim() {
+        let way = recipe.way_back().map_err(|why| {
             let by_hand = recipe.restore.as_ref().map(|it| it.by_hand.as_str());
             let by_hand = by_hand.filter(|it| !it.is_empty());
             let how = by_hand.unwrap_or("Restore it to a place of its own.");
-            return Err(ProviderError::misconfigured(format!(
-                "{place}: a snapshot of recipe {} is not read back by us: {why}; by hand: {how} Then run `understudy snapshots read DIR` in a Pod that mounts what was restored",
-                recipe.name
-            )));
-        }
+            ProviderError::misconfigured(format!(
+                "{place}: a snapshot of recipe {} is not read back by us: {}; by hand: {how} Then run `understudy snapshots read DIR` in a Pod that mounts what was restored",
+                recipe.name,
+                why.trim_end_matches('.')
+            ))
+        })?;
         let Some(image) = &wanted.image else {
             return Err(ProviderError::misconfigured(format!(
                 "{place}: a Job would read it back, and no image is named for it; set kubernetes.verify.image to the image of understudy"
             )));
         };
+        let request = self.context.request;
+        let own = &request.namespace;
+        let elsewhere = way.into == ScratchInto::Namespace;
+        let (namespace, claim) = match &wanted.namespace {
+            _ if !elsewhere => (own, &request.run),
+            Some(namespace) if namespace != own => (namespace, &request.claim),
+            Some(namespace) => {
+                return Err(ProviderError::misconfigured(format!(
+                    "{place}: a snapshot of recipe {} is restored under the names that the claims had, and in {namespace} is the server itself; set kubernetes.verify.namespace to one that is there for this alone",
+                    recipe.name
+                )));
+            }
+            None => {
+                return Err(ProviderError::misconfigured(format!(
+                    "{place}: a snapshot of recipe {} is restored under the names that the claims had, so it needs another namespace; make one for this alone, and set kubernetes.verify.namespace to it",
+                    recipe.name
+                )));
+            }
+        };
+        let target = |api: Api, name: &str| Target {
+            name: name.to_owned(),
+            namespace: Some(namespace.clone()),
+            api,
+        };
+        let scratch = Scratch {
+            way,
+            image,
+            claim: target(
+                api("", "PersistentVolumeClaim", "persistentvolumeclaims"),
+                claim,
+            ),
+            job: target(api("batch", "Job", "jobs"), &request.run),
+        };
         let mut refusals = Refusals::default();
-        self.refuse_by_audit_rights(&mut refusals)
+        self.refuse_by_audit_rights(&scratch, &mut refusals)
             .await
             .map_err(|cause| call_failed(&place, &cause))?;
         match refusals.into_error() {
             Some(refused) => Err(refused),
-            None => Ok(image),
+            None => Ok(scratch),
         }
     }
 
     /// Every right that is missing, at once.
-    async fn refuse_by_audit_rights(&self, refusals: &mut Refusals) -> Result<(), CallError> {
-        let namespace = &self.context.request.namespace;
-        let right = |group: &str, resource: &str, verb: &str| Right {
+    async fn refuse_by_audit_rights(
+        &self,
+        scratch: &Scratch<'_>,
+        refusals: &mut Refusals,
+    ) -> Result<(), CallError> {
+        let own = self.context.request.namespace.as_str();
+        let right = |namespace: &str, group: &str, resource: &str, verb: &str| Right {
             group: group.to_owned(),
             resource: resource.to_owned(),
             verb: verb.to_owned(),
-            namespace: Some(namespace.clone()),
+            namespace: Some(namespace.to_owned()),
             purpose: Purpose::Restore,
         };
+        let here = scratch.namespace();
         let mut wanted = vec![
-            right("batch", "jobs", "get"),
-            right("batch", "jobs", "create"),
-            right("batch", "jobs", "delete"),
-            right("", "pods", "list"),
-            right("", "persistentvolumeclaims", "get"),
-            right("", "persistentvolumeclaims", "delete"),
+            right(here, "batch", "jobs", "get"),
+            right(here, "batch", "jobs", "create"),
+            right(here, "batch", "jobs", "delete"),
+            right(here, "", "pods", "list"),
+            right(own, "", "pods", "list"),
+            right(here, "", "persistentvolumeclaims", "get"),
+            right(own, "", "persistentvolumeclaims", "get"),
+            right(here, "", "persistentvolumeclaims", "delete"),
         ];
-        let vars = self.context.vars(super::drive::wall_ms());
+        if scratch.way.into == ScratchInto::Namespace {
+            wanted.push(right(here, "", "persistentvolumeclaims", "patch"));
+        }
+        let mut vars = self.context.vars(super::drive::wall_ms());
+        vars.insert("verify".to_owned(), json!({"namespace": here}));
         // A parameter that is wrong was told before the snapshot was taken.
         let of_recipe = rights(self.context.recipe, &vars).unwrap_or_default();
-        let restoring = |it: &Right| it.purpose == Purpose::Restore;
+        let kinds = self.kinds_of(&scratch.way);
+        let restoring = |it: &Right| {
+            it.purpose == Purpose::Restore
+                && kinds.contains(&(it.group.as_str(), it.resource.as_str()))
+        };
         wanted.extend(of_recipe.into_iter().filter(restoring));
         wanted.sort();
         wanted.dedup();
@@ -178,17 +218,31 @@ impl Engine<'_> {
         Ok(())
     }
 
+    /// Group and plural of everything that a way reads and makes.
+    fn kinds_of(&self, way: &Way<'_>) -> BTreeSet<(&str, &str)> {
+        let made = way.steps.iter().filter_map(|it| it.makes());
+        let beside = way.steps.iter().flat_map(|it| &it.also);
+        let read = way.resolve.iter().chain(beside);
+        let read = read.map(|it| it.lookup.kind.as_str());
+        let left = way.leaves.iter().map(|it| it.kind.as_str());
+        let filled = (way.into == ScratchInto::Filled).then_some("pvc");
+        let names = made.chain(read).chain(left).chain(filled);
+        let kinds = &self.context.recipe.kinds;
+        names
+            .filter_map(|it| kinds.get(it))
+            .map(|it| (it.group.as_str(), it.plural.as_str()))
+            .collect()
+    }
+
     async fn read_back(
         &self,
         handle: &SnapshotHandle,
         wanted: &VerifyJob,
-        image: &str,
-        scratch: &Scratch,
+        scratch: &Scratch<'_>,
     ) -> Result<DataRead, ProviderError> {
         let request = self.context.request;
         (self.progress)(format!("{} is restored", scratch.claim.text()));
-        self.restore(handle, &request.namespace, &request.run)
-            .await?;
+        self.bring_back(handle, scratch).await?;
         let pods = api("", "Pod", "pods");
         let all = self
             .cluster
@@ -197,15 +251,15 @@ impl Engine<'_> {
             .map_err(|cause| call_failed(&scratch.job.text(), &cause))?;
         let owner = Owner::of(&all, &request.claim);
         let made = job(
-            (&request.namespace, &request.run),
+            (scratch.namespace(), &scratch.job.name, &scratch.claim.name),
             &self.context.labels(),
             wanted,
-            image,
+            scratch.image,
             &owner,
         );
         let created = self
             .cluster
-            .create(&scratch.job.api, Some(&request.namespace), &made)
+            .create(&scratch.job.api, Some(scratch.namespace()), &made)
             .await;
         match created {
             // Ours, whose answer was lost; the one of an earlier process was removed.
@@ -219,219 +273,104 @@ impl Engine<'_> {
         self.jobs_answer(wanted, scratch, &pods, &made).await
     }
 
-    /// Waits for the Job's answer.
-    async fn jobs_answer(
-        &self,
-        wanted: &VerifyJob,
-        scratch: &Scratch,
-        pods: &Api,
-        made: &Value,
-    ) -> Result<DataRead, ProviderError> {
-        let what = scratch.job.text();
-        let namespace = scratch.job.namespace.as_deref();
-        let labels = BTreeMap::from([("job-name".to_owned(), scratch.job.name.clone())]);
-        let begun = Instant::now();
-        let (mut told, mut stuck) = (String::new(), None);
-        let mut seen = false;
-        loop {
-            let looked = async {
-                let job = match self.cluster.get(scratch.job.place()).await {
-                    Err(cause) if cause.kind == CallKind::NotFound => None,
-                    other => Some(other?),
-                };
-                let pods = self.cluster.list(pods, namespace, &labels).await?;
-                Ok::<_, CallError>((job, pods))
-            };
-            let mut version = String::new();
-            let now = match looked.await {
-                Ok((Some(job), pods)) => {
-                    seen = true;
-                    let known = job["metadata"]["resourceVersion"].as_str();
-                    version = known.unwrap_or_default().to_owned();
-                    look(&job, &pods)
-                }
-                Ok((None, _)) if seen => {
-                    return Err(ProviderError::new(
-                        ProviderErrorKind::NotReady,
-                        format!(
-                            "{what}: somebody deleted it after {}; perhaps another verify of the same snapshot: run this one again when that has ended",
-                            age(elapsed(begun))
-                        ),
-                    ));
-                }
-                // Whether it was made is not known: it is made now.
-                Ok((None, _)) => {
-                    let again = self.cluster.create(&scratch.job.api, namespace, made).await;
-                    match again {
-                        Err(cause) if !cause.is_passing() && cause.kind != CallKind::Conflict => {
-                            return Err(call_failed(&what, &cause));
-                        }
-                        _ => Look::Runs("it is being made".to_owned()),
-                    }
-                }
-                Err(cause) if cause.is_passing() => {
-                    Look::Runs(format!("the API server: {}", cause.text))
-                }
-                Err(cause) => return Err(call_failed(&what, &cause)),
-            };
-            let (waits, is_stuck) = match now {
-                Look::Answered(read) => return Ok(*read),
-                Look::Broken(text) => {
-                    return Err(ProviderError::new(
-                        ProviderErrorKind::NotReady,
-                        format!(
-                            "{what}: {text}{}, after {}; it says nothing about the snapshot: put right what it names, then run verify again",
-                            self.also(scratch).await,
-                            age(elapsed(begun))
-                        ),
-                    ));
-                }
-                Look::Runs(text) => (text, false),
-                Look::Stuck(text) => (text, true),
-            };
-            stuck = if is_stuck {
-                stuck.or_else(|| Some(Instant::now()))
-            } else {
-                None
-            };
-            if stuck.is_some_and(|since| since.elapsed() >= STUCK_FOR) {
-                return Err(ProviderError::misconfigured(format!(
-                    "{what}: {waits}{}, for {}; look at kubernetes.verify (image, pull_secrets), then run verify again",
-                    self.also(scratch).await,
-                    age(elapsed(begun))
-                )));
-            }
-            let left = wanted.deadline.saturating_sub(begun.elapsed());
-            if left.is_zero() {
-                return Err(ProviderError::new(
-                    ProviderErrorKind::NotReady,
-                    format!(
-                        "{what}: no answer after {}: {waits}{}; it says nothing about the snapshot: put right what it waits for or give it more time (kubernetes.verify.deadline), then run verify again",
-                        age(elapsed(begun)),
-                        self.also(scratch).await
-                    ),
-                ));
-            }
-            if waits != told {
-                (self.progress)(format!("{what}: {waits}"));
-                told = waits;
-            }
-            let most = LOOK.min(left);
-            if version.is_empty() {
-                tokio::time::sleep(most).await;
-            } else {
-                self.cluster
-                    .changed(scratch.job.place(), &version, most, most)
-                    .await;
-            }
-        }
-    }
-
-    /// What events say of it, where we may read them.
-    async fn also(&self, scratch: &Scratch) -> String {
-        let events = api("", "Event", "events");
-        let namespace = scratch.job.namespace.as_deref();
-        let any = BTreeMap::new();
-        let all = self.cluster.list(&events, namespace, &any).await;
-        let told = warnings(&all.unwrap_or_default(), &scratch.job.name);
-        told.iter().map(|it| format!("; {it}")).collect()
-    }
-
-    /// Removes the Job, what the restore made, and the claim; waits until they are gone.
-    async fn forget(
+    /// The kinds that are served, and what templates of the way may name.
+    async fn ways_vars(
         &self,
         handle: &SnapshotHandle,
-        scratch: &Scratch,
+        scratch: &Scratch<'_>,
+        refusals: &mut Refusals,
+    ) -> Result<(BTreeMap<String, Api>, Vars), CallError> {
+        let apis = self.discover(refusals).await?;
+        let mut vars: Vars = self.vars_of(handle);
+        let target = self.target(handle, scratch.namespace(), &scratch.claim.name);
+        vars.insert("target".to_owned(), target.await?);
+        self.resolve(&apis, scratch.way.resolve, &mut vars, refusals)
+            .await?;
+        Ok((apis, vars))
+    }
+
+    /// Goes the recipe's way into the scratch claim; afterwards that is known as ours.
+    async fn bring_back(
+        &self,
+        handle: &SnapshotHandle,
+        scratch: &Scratch<'_>,
     ) -> Result<(), ProviderError> {
-        let mut targets = vec![scratch.job.clone()];
-        targets.extend(self.restored(handle).await?);
-        targets.push(scratch.claim.clone());
-        let mut first = None;
-        for target in &targets {
-            if let Err(cause) = self.delete_ours(target).await {
-                first = first.or(Some(cause));
-            }
+        let place = handle.place();
+        let mut refusals = Refusals::default();
+        let (apis, vars) = self
+            .ways_vars(handle, scratch, &mut refusals)
+            .await
+            .map_err(|cause| call_failed(&place, &cause))?;
+        let into = scratch.way.into;
+        // Some systems keep the size with the snapshot, as `size` in the handle.
+        let has_size = !vars["target"]["size"].is_null()
+            || (into == ScratchInto::Made && handle.handle.contains_key("size"));
+        if into != ScratchInto::Namespace && !has_size {
+            let text =
+                format!("{place}: nobody says how large it is: the claim that it was of is gone");
+            refusals.add(
+                "snapshot-restore",
+                text,
+                "restore it by hand, with the size that the system shows for it",
+            );
         }
-        if let Some(cause) = first {
-            return Err(cause);
+        if let Some(refused) = refusals.into_error() {
+            return Err(refused);
         }
-        let begun = Instant::now();
-        for target in &targets {
-            loop {
-                match self.cluster.get(target.place()).await {
-                    Err(cause) if cause.kind == CallKind::NotFound => break,
-                    Err(cause) if !cause.is_passing() => {
-                        return Err(call_failed(&target.text(), &cause));
-                    }
-                    // Somebody else's object of that name stays, and was told before.
-                    Ok(found) if !self.is_ours(&found) => break,
-                    _ => {}
+        if into == ScratchInto::Filled {
+            self.empty_claim(scratch, &vars).await?;
+        }
+        self.follow(handle, &apis, scratch.way.steps, vars.clone())
+            .await?;
+        if into == ScratchInto::Namespace {
+            let begun = self.steps_begun(&apis, scratch, vars).await?.0;
+            self.take_over(scratch, &begun).await?;
+            match self.cluster.get(scratch.claim.place()).await {
+                Ok(claim) if self.is_ours(&claim) => {}
+                Ok(_) => return Err(self.foreign(&scratch.claim, scratch)),
+                Err(cause) if cause.kind == CallKind::NotFound => {
+                    return Err(ProviderError::failed(format!(
+                        "{}: the restore says that it is done, and the claim is not there; see what it left out, then take another snapshot",
+                        scratch.claim.text()
+                    )));
                 }
-                if begun.elapsed() >= GONE_WITHIN {
-                    return Err(ProviderError::new(
-                        ProviderErrorKind::NotReady,
-                        format!(
-                            "{}: it was deleted {} ago and is still there; see what uses it or which finalizer it has, then run verify again",
-                            target.text(),
-                            age(elapsed(begun))
-                        ),
-                    ));
-                }
-                tokio::time::sleep(GONE_LOOK).await;
+                Err(cause) => return Err(call_failed(&scratch.claim.text(), &cause)),
             }
         }
         Ok(())
     }
 
-    /// What the recipe's restore made of the scratch, the claim aside.
-    async fn restored(&self, handle: &SnapshotHandle) -> Result<Vec<Target>, ProviderError> {
-        let place = handle.place();
-        let failed = |cause: CallError| call_failed(&place, &cause);
-        let Some(restore) = &self.context.recipe.restore else {
-            return Ok(Vec::new());
-        };
-        let mut unread = Refusals::default();
-        let apis = self.discover(&mut unread).await.map_err(failed)?;
-        let request = self.context.request;
-        let mut vars: Vars = self.vars_of(handle);
-        let target = self.target(handle, &request.namespace, &request.run);
-        vars.insert("target".to_owned(), target.await.map_err(failed)?);
-        self.resolve(&apis, &restore.resolve, &mut vars, &mut unread)
-            .await
-            .map_err(failed)?;
-        let mut made = Vec::new();
-        for step in &restore.steps {
-            // A step whose names hang on one that is not there was not begun.
-            if let Ok(Begun::Ours(target, _)) = self.begun(&apis, step, &vars, &[]).await {
-                made.push(target);
+    /// Makes the claim that the system fills: as the server's own is, and empty.
+    async fn empty_claim(&self, scratch: &Scratch<'_>, vars: &Vars) -> Result<(), ProviderError> {
+        let what = scratch.claim.text();
+        let template = json!({
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "{{target.name}}", "namespace": "{{target.namespace}}", "labels": "{{target.labels}}"},
+            "spec": {
+                "storageClassName": "{{target.storageClass?}}",
+                "accessModes": "{{target.accessModes}}",
+                "volumeMode": "{{target.volumeMode?}}",
+                "resources": {"requests": {"storage": "{{target.size}}"}},
+            },
+        });
+        let whole =
+            fill(&template, vars).map_err(|cause| StartError::Fill(cause).into_error(&what))?;
+        let made = self
+            .cluster
+            .create(&scratch.claim.api, Some(scratch.namespace()), &whole)
+            .await;
+        match made {
+            Ok(_) => Ok(()),
+            // Ours, whose answer was lost; or somebody's who was faster.
+            Err(cause) if cause.kind == CallKind::Conflict || cause.is_passing() => {
+                match self.cluster.get(scratch.claim.place()).await {
+                    Ok(found) if self.is_ours(&found) => Ok(()),
+                    Ok(_) => Err(self.foreign(&scratch.claim, scratch)),
+                    Err(_) => Err(call_failed(&what, &cause)),
+                }
             }
-        }
-        Ok(made)
-    }
-
-    async fn delete_ours(&self, target: &Target) -> Result<(), ProviderError> {
-        let failed = |cause: CallError| {
-            let cause = call_failed(&target.text(), &cause);
-            let text = format!("{}: delete it by hand", cause.text);
-            ProviderError::new(cause.kind, text)
-        };
-        let found = match self.cluster.get(target.place()).await {
-            Ok(found) => found,
-            Err(cause) if cause.kind == CallKind::NotFound => return Ok(()),
-            Err(cause) => return Err(failed(cause)),
-        };
-        if !self.is_ours(&found) {
-            return Err(ProviderError::misconfigured(format!(
-                "{}: it is there, and it is not ours; rename or remove it",
-                target.text()
-            )));
-        }
-        let uid = found["metadata"]["uid"].as_str();
-        match self.cluster.delete(target.place(), uid).await {
-            Ok(()) => Ok(()),
-            // Another one of that name by now: it was gone.
-            Err(cause) if cause.kind == CallKind::Conflict => Ok(()),
-            Err(cause) => Err(failed(cause)),
+            Err(cause) => Err(call_failed(&what, &cause)),
         }
     }
 }

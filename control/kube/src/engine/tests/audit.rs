@@ -13,8 +13,8 @@ use crate::cluster::memory::Fault;
 use crate::engine::{LABEL_RUN, scratch_run};
 use crate::recipe::{BUILTIN, Kind, Recipe, read};
 
-const RUN: &str = "us-p-s1-1-1";
-const SCRATCH: &str = "us-p-s1-1-1-verify";
+pub(super) const RUN: &str = "us-p-s1-1-1";
+pub(super) const SCRATCH: &str = "us-p-s1-1-1-verify";
 
 fn jobs() -> Kind {
     Kind::own("batch", "v1", "Job", "jobs")
@@ -24,14 +24,14 @@ fn pods() -> Kind {
     Kind::own("", "v1", "Pod", "pods")
 }
 
-fn audit() -> VerifyJob {
+pub(super) fn audit() -> VerifyJob {
     VerifyJob {
         image: Some("understudy:1".to_owned()),
         ..VerifyJob::default()
     }
 }
 
-fn sound(keys: u64) -> DataRead {
+pub(super) fn sound(keys: u64) -> DataRead {
     DataRead {
         sound: true,
         keys,
@@ -42,7 +42,7 @@ fn sound(keys: u64) -> DataRead {
     }
 }
 
-fn ended(code: i64, message: &str) -> Value {
+pub(super) fn ended(code: i64, message: &str) -> Value {
     json!({"phase": if code == 0 { "Succeeded" } else { "Failed" },
         "containerStatuses": [{"name": "read", "state": {"terminated": {"exitCode": code, "reason": "Error", "message": message}}}]})
 }
@@ -328,10 +328,13 @@ async fn an_end_without_an_answer_is_told_with_what_the_container_said() {
 #[tokio::test(start_paused = true)]
 async fn a_recipe_that_gives_no_scratch_claim_is_refused_by_name_with_what_to_do() {
     for (name, what) in [
-        ("restic", "a restore needs a hand"),
-        ("longhorn", "Make a PersistentVolume"),
-        ("stork", "never into another one"),
-        ("velero", "not into a claim of ours"),
+        (
+            "commvault",
+            "no small call that restores; by hand: Restore the job",
+        ),
+        ("kanister", "the blueprint decides where"),
+        ("kubemove", "the plugin decides where"),
+        ("stork-app", "only into the namespace that it is in"),
     ] {
         let (_, text) = BUILTIN.iter().find(|it| it.0 == name).unwrap();
         let recipe: Recipe = read(&serde_saphyr::from_str(text).unwrap()).unwrap();
@@ -343,5 +346,5 @@ async fn a_recipe_that_gives_no_scratch_claim_is_refused_by_name_with_what_to_do
         let told = [name, what, "understudy snapshots read DIR"];
         assert!(told.iter().all(|it| error.text.contains(it)), "{error}");
     }
-    assert!(csi(&json!({})).no_scratch_claim().is_none());
+    assert!(csi(&json!({})).way_back().is_ok());
 }

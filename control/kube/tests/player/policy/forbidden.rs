@@ -23,6 +23,9 @@ const OWNER: &str = "understudy may not change owners or finalizers";
 const LEASE: &str = "understudy may only hold leases named understudy-…";
 const SPEC: &str = "understudy may only change the labels of a claim";
 const CONTENT: &str = "understudy may only change the deletion policy of a VolumeSnapshotContent";
+const KEEPS: &str = "understudy may only delete a VolumeSnapshotContent that keeps its snapshot";
+const VOLUME: &str =
+    "understudy may only make PersistentVolumes of Longhorn, for a claim of snapshots.namespaces";
 const GROUP: &str =
     "understudy may only change the deletion policy of a VolumeGroupSnapshotContent";
 const SOURCE: &str = "understudy may only trigger a ReplicationSource";
@@ -34,7 +37,7 @@ const IMAGE: &str =
 const ACCOUNT: &str = "a Job of understudy may only run as an account of snapshots.admissionPolicy.jobServiceAccounts";
 const NODE: &str = "a Job of understudy may not use the node: no host network, host path, privilege or more capabilities";
 
-const RECIPES: [&str; 5] = ["csi", "csi-group", "stork", "velero", "volsync"];
+const RECIPES: [&str; 6] = ["csi", "csi-group", "stork", "velero", "volsync", "longhorn"];
 
 /// Sets what is at a path, where a number is a place in a list. Null takes it away: a server keeps no field without a value.
 fn set(object: &mut Value, path: &[&str], value: Value) {
@@ -359,6 +362,46 @@ fn rows(passed: &[Review], image: &str) -> Vec<Row> {
         });
     }
     of_request(
+        "a content whose snapshot goes with it",
+        KEEPS,
+        "DELETE",
+        "volumesnapshotcontents",
+        &|review| {
+            set(
+                &mut review.old,
+                &["spec", "deletionPolicy"],
+                json!("Delete"),
+            );
+        },
+    );
+    for (path, value) in [
+        (
+            ["spec", "csi", "driver"].as_slice(),
+            json!("disk.example.com"),
+        ),
+        (&["spec", "csi"], Value::Null),
+        (&["spec", "claimRef", "namespace"], json!("kube-system")),
+        (&["spec", "claimRef"], Value::Null),
+    ] {
+        of_request(
+            "a volume of somebody's disk",
+            VOLUME,
+            "CREATE",
+            "persistentvolumes",
+            &|review| set(&mut review.object, path, value.clone()),
+        );
+    }
+    of_request(
+        "a claim of the server's own, where another is read back",
+        OURS,
+        "DELETE",
+        "persistentvolumeclaims",
+        &|review| {
+            review.namespace = Some("redis".to_owned());
+            set(&mut review.old, &labels, json!({"app": "redis"}));
+        },
+    );
+    of_request(
         "a change of somebody's config",
         OURS,
         "UPDATE",
@@ -396,13 +439,20 @@ fn rows(passed: &[Review], image: &str) -> Vec<Row> {
 
 /// The policies for control and for sidecars, as rendered, and the rows.
 fn table() -> Option<([Value; 2], Vec<Row>)> {
-    let told =
-        |by: &str| json!({"recipes": RECIPES, "by": by, "admissionPolicy": {"claims": ["data-0"]}});
+    let told = |by: &str| {
+        json!({"recipes": RECIPES, "by": by, "admissionPolicy": {"claims": ["data-0"]},
+            "verify": {"namespace": "redis-verify", "image": "understudy:1"}})
+    };
     let objects = rendered(&[told("here"), told("agents")])?;
     let [here, agents] = [policy_of(&objects[0]), policy_of(&objects[1])];
     let image = image_of(&objects[0]);
     let book = Book::builtin().unwrap();
-    let scenarios = [Scenario::Success, Scenario::Restored, Scenario::Deleted];
+    let scenarios = [
+        Scenario::Success,
+        Scenario::Restored,
+        Scenario::Verified,
+        Scenario::Deleted,
+    ];
     let mut passed = Vec::new();
     for recipe in RECIPES {
         passed.extend(played(&book, recipe, here, scenarios));

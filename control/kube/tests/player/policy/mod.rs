@@ -102,7 +102,9 @@ fn whatever_a_recipe_does_passes_the_policy_of_a_chart_with_that_recipe() {
             needed.get(name).unwrap_or(&json!({})),
             &Value::Object(part.params),
         );
-        json!({"recipes": [name], "params": {name: params}})
+        // As the scene that reads a snapshot back has it.
+        let verify = json!({"namespace": "redis-verify", "image": "understudy:1"});
+        json!({"recipes": [name], "params": {name: params}, "verify": verify})
     };
     let values: Vec<Value> = BUILTIN.iter().map(|(name, _)| told(name)).collect();
     let Some(rendered) = rendered(&values) else {
