@@ -4,11 +4,11 @@
 //! has said what is wrong, or has come to an end without that peer, the partition ends: by a reset, or by delivering late
 //! what was on its way. A probe writes to both servers past everything; the ledger judges what clients were told.
 
-use understudy_lab::{Relay, Scene};
+use understudy_lab::{AfterCut, Cast, CutAt, Relay, Scene, Version};
 
 use crate::crash::{REACHED, finish, not_reached, start, wanted_with};
 use crate::probe::Probe;
-use crate::stage::{LIMIT, under_load};
+use crate::stage::{LIMIT, options, under_load};
 
 #[derive(Clone, Copy, Debug)]
 enum Peer {
@@ -81,4 +81,34 @@ async fn control_may_be_cut_off_from_the_target() {
 async fn control_may_be_cut_off_from_a_proxy() {
     cut_off_at("prepare:begun", Peer::Proxy, Then::Late).await;
     cut_off_at("switch:begun", Peer::Proxy, Then::Reset).await;
+}
+
+/// Once for each of what arming and carrying say to a server: it has done it, and control does not know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_breaks_before_the_hold_ends_no_upgrade() {
+    let priority = "SET\r\n$16\r\nreplica-priority\r\n$1\r\n0";
+    let user = "SETUSER\r\n$5\r\nalice";
+    let script = "*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD";
+    for (peer, text) in [
+        (Peer::Source, priority),
+        (Peer::Target, priority),
+        (Peer::Target, user),
+        (Peer::Target, script),
+    ] {
+        let case = format!("{peer:?} at {text:?}");
+        let mut wanted = options(Version::Redis6_2_14, Version::Redis8_2_3);
+        wanted.shards = 1;
+        wanted.relays = true;
+        wanted.cast = Cast::Separate { proxies: 2 };
+        let (scene, load) = under_load(&wanted).await;
+        let probe = Probe::start(&scene.sources[0], &scene.targets[0]).await;
+        let alice = ["ACL", "SETUSER", "alice", "on", ">pw", "~*", "+@read"];
+        scene.sources[0].call(&alice).await.unwrap();
+        peer.of(&scene).cut_at(text, CutAt::Behind, AfterCut::Back);
+        assert!(start(&scene, &case).await, "{case}");
+        let status = scene.wait_for("soak", LIMIT).await;
+        assert!(status.is_ok(), "{case}: {status:?}");
+        assert_eq!(peer.of(&scene).cuts_at(), 1, "{case}: nothing was cut");
+        finish(scene, load, probe, &case).await;
+    }
 }
