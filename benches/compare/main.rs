@@ -11,6 +11,8 @@
 //! of the process (nanoseconds of `/proc/PID/task/*/schedstat`), not wall time. The floor is a bare tokio echo server of
 //! this file's folder: what moving the bytes costs with nothing done to them. It is sent the larger of request and reply,
 //! and sends it back. A batch of `pipeline` commands is one write of the load, which then awaits all their replies.
+//! The same program started twice may differ by a tenth for as long as both live (where its memory and its neighbours lie), so
+//! all processes are started anew for each row and every five rounds: more rounds are also more starts.
 //!
 //! Arguments: `--rounds N` (default 5), `--milliseconds N` (of one measurement, default 500), `--gap N` (cutovers whose
 //! longest client gap is measured, default 20), `--only TEXT` (rows whose name and a space contain it: `--only "GET 64"`,
@@ -23,11 +25,15 @@ mod gap;
 mod load;
 mod sides;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use load::{Operation, Shape};
 use sides::{Side, Sides};
+
+/// Rounds that are measured on the same processes.
+const ROUNDS_OF_A_START: usize = 5;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -52,10 +58,10 @@ fn main() -> ExitCode {
 }
 
 fn compare(rounds: u64, time: Duration, only: &str, beside: Option<&str>) -> Result<(), String> {
-    let sides = Sides::start(beside)?;
     println!(
         "50 connections; CPU per command in µs (median), ratio to the floor of the same round (median of {rounds}, quartiles), commands per second (median)\n"
     );
+    let mut told = BTreeSet::new();
     for operation in [Operation::Get, Operation::Set] {
         for size in [64, 4096] {
             for pipeline in [1, 16] {
@@ -65,21 +71,39 @@ fn compare(rounds: u64, time: Duration, only: &str, beside: Option<&str>) -> Res
                     pipeline,
                     connections: 50,
                 };
-                if format!("{shape} ").contains(only) {
-                    measure_shape(&sides, shape, rounds, time)?;
+                if !format!("{shape} ").contains(only) {
+                    continue;
                 }
+                let mut rows = Vec::new();
+                for begun in (0..rounds).step_by(ROUNDS_OF_A_START) {
+                    let sides = Sides::start(beside)?;
+                    // A peer that this machine lacks is left out of the table.
+                    for missing in sides.missing.iter().filter(|name| told.insert(**name)) {
+                        println!("{missing} is not installed and is left out: run 'make tools'");
+                    }
+                    let left = (rounds - begun).min(ROUNDS_OF_A_START as u64);
+                    measure_rounds(&sides, shape, left, time, &mut rows)?;
+                }
+                print(shape, &mut rows);
             }
         }
     }
     Ok(())
 }
 
-fn measure_shape(sides: &Sides, shape: Shape, rounds: u64, time: Duration) -> Result<(), String> {
-    let mut rows: Vec<Row> = sides.all().iter().map(|side| Row::new(side.name)).collect();
+/// Adds the figures of some rounds, by processes that have just been started.
+fn measure_rounds(
+    sides: &Sides,
+    shape: Shape,
+    rounds: u64,
+    time: Duration,
+    rows: &mut Vec<Row>,
+) -> Result<(), String> {
+    rows.extend((sides.all().iter().skip(rows.len())).map(|side| Row::new(side.name)));
     load::prepare(sides.server_port(), shape)?;
     for _ in 0..rounds {
         let mut floor = None;
-        for (side, row) in sides.all().iter().zip(&mut rows) {
+        for (side, row) in sides.all().iter().zip(rows.iter_mut()) {
             let figures = measure(side, shape, time)?;
             // The floor is the first side, so every later one has its figure.
             let base = *floor.get_or_insert(figures.cpu_us);
@@ -88,8 +112,12 @@ fn measure_shape(sides: &Sides, shape: Shape, rounds: u64, time: Duration) -> Re
             row.rate.push(figures.per_second);
         }
     }
+    Ok(())
+}
+
+fn print(shape: Shape, rows: &mut [Row]) {
     println!("{shape}");
-    for row in &mut rows {
+    for row in rows {
         println!(
             "  {:<22} {:>8.3} µs   {:>6.2} x floor ({:.2} to {:.2})   {:>9.0}/s",
             row.name,
@@ -101,7 +129,6 @@ fn measure_shape(sides: &Sides, shape: Shape, rounds: u64, time: Duration) -> Re
         );
     }
     println!();
-    Ok(())
 }
 
 struct Row {

@@ -24,13 +24,15 @@ pub(crate) struct Side {
 /// All of them; ended when dropped.
 pub(crate) struct Sides {
     sides: Vec<Side>,
+    /// Peers that are not installed.
+    pub(crate) missing: Vec<&'static str>,
     children: Vec<Child>,
     server: Server,
     directory: TempDir,
 }
 
 impl Sides {
-    /// Starts the server and every side. The floor is the first; a peer that is not installed is left out, and said.
+    /// Starts the server and every side. The floor is the first; a peer that is not installed is left out.
     pub(crate) fn start(beside: Option<&str>) -> Result<Sides, String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -42,6 +44,7 @@ impl Sides {
         let directory = TempDir::new().map_err(|error| error.to_string())?;
         let mut sides = Sides {
             sides: Vec::new(),
+            missing: Vec::new(),
             children: Vec::new(),
             server,
             directory,
@@ -105,7 +108,8 @@ impl Sides {
 
     fn add_nutcracker(&mut self) -> Result<(), String> {
         let Some(binary) = tool("nutcracker") else {
-            return say_missing("nutcracker");
+            self.missing.push("nutcracker");
+            return Ok(());
         };
         let (port, stats) = (port()?, port()?);
         let config = format!(
@@ -126,7 +130,8 @@ impl Sides {
 
     fn add_haproxy(&mut self) -> Result<(), String> {
         let Some(binary) = tool("haproxy") else {
-            return say_missing("haproxy");
+            self.missing.push("haproxy");
+            return Ok(());
         };
         let port = port()?;
         let config = format!(
@@ -196,11 +201,5 @@ fn wait_for(port: u16) -> Result<(), String> {
         }
         std::thread::yield_now();
     }
-    Ok(())
-}
-
-/// A peer that this machine lacks is left out of the table, and said.
-fn say_missing(name: &str) -> Result<(), String> {
-    println!("{name} is not installed and is left out: run 'make tools'");
     Ok(())
 }
