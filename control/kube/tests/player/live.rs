@@ -176,11 +176,8 @@ impl Live {
                         let objects = self.objects(&api, place);
                         let name = object["metadata"]["name"].as_str().unwrap();
                         let patch = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-                        if let Err(cause) =
-                            objects.patch(name, &PatchParams::default(), &patch).await
-                        {
-                            eprintln!("release {name}: {cause}");
-                        }
+                        // Another one of that name by now, or none: it is gone.
+                        let _ = objects.patch(name, &PatchParams::default(), &patch).await;
                     }
                 }
             }
