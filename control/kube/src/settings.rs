@@ -73,6 +73,16 @@ impl Settings {
                 }
             }
         }
+        for (shard, volume) in &config.volumes {
+            let home = volume.namespace.as_ref().unwrap_or(&namespace);
+            if config.verify.namespace.as_ref() == Some(home) {
+                wrong(
+                    "kubernetes.verify.namespace".to_owned(),
+                    format!("is where the server of {shard} has its claim"),
+                    "name one that is there for reading back alone".to_owned(),
+                );
+            }
+        }
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
@@ -124,5 +134,39 @@ impl ParamType {
             }
         };
         self.accepts(&value).then_some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use understudy_config::{Kubernetes, VerifyJob, VolumeClaim};
+
+    use super::{Book, Settings};
+
+    #[test]
+    fn a_namespace_for_reading_back_that_holds_a_server_is_refused() {
+        let book = Book::builtin().unwrap();
+        let config = |verify: &str| Kubernetes {
+            volumes: [(
+                "s1".to_owned(),
+                VolumeClaim {
+                    claim: "data-0".to_owned(),
+                    namespace: None,
+                },
+            )]
+            .into(),
+            verify: VerifyJob {
+                namespace: Some(verify.to_owned()),
+                ..VerifyJob::default()
+            },
+            ..Kubernetes::default()
+        };
+        assert!(Settings::of(&config("read-back"), &book, "redis").is_ok());
+        let refused = Settings::of(&config("redis"), &book, "redis").unwrap_err();
+        let told = refused.to_string();
+        assert!(
+            told.contains("kubernetes.verify.namespace: is where the server of s1"),
+            "{told}"
+        );
     }
 }
