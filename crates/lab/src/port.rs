@@ -2,24 +2,31 @@
 //! inside that range, an outgoing connection of anybody may have taken it meanwhile. And free loopback addresses, for those
 //! who want a port of their own choice.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::{Mutex, PoisonError};
 
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 /// Tries before giving up: that many ports drawn by chance are never all taken on a healthy machine.
 const TRIES: u64 = 200;
 
-/// A port of 127.0.0.1 on which nobody listens now. Another process may take it before the caller binds it, so whoever
-/// starts a server on it tries again with a new one.
+/// What this process was given: whoever has a port may bind it late.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+/// A port of 127.0.0.1 on which nobody listens now, and which this process was not given before. Another process may take it
+/// before the caller binds it, so whoever starts a server on it tries again with a new one.
 pub fn free_port() -> io::Result<u16> {
     let chance = RandomState::new();
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     for attempt in 0..TRIES {
         let drawn = chance.hash_one(attempt) % u64::from(COUNT);
         let port = FIRST + u16::try_from(drawn).unwrap_or(0);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        if !given.contains(&port) && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            given.insert(port);
             return Ok(port);
         }
     }
@@ -44,4 +51,17 @@ pub fn free_host(port: u16) -> io::Result<Ipv4Addr> {
         io::ErrorKind::AddrInUse,
         format!("no free loopback address for port {port}"),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::free_port;
+
+    #[test]
+    fn no_port_is_given_twice_though_nobody_has_bound_it() {
+        let ports: BTreeSet<u16> = (0..1000).map(|_| free_port().unwrap()).collect();
+        assert_eq!(ports.len(), 1000);
+    }
 }
