@@ -180,8 +180,8 @@ pub(crate) struct Recover {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: PathBuf,
     /// Servers beside those in the config that may hold a shard's data, as pool/shard=url.
-    #[arg(value_name = "POOL/SHARD=URL")]
-    pub(crate) others: Vec<String>,
+    #[arg(value_name = "POOL/SHARD=URL", value_parser = crate::recover::parse)]
+    pub(crate) others: Vec<(String, String, String)>,
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use understudy_config::Config;
 use understudy_control::recover_from_servers;
 
@@ -10,26 +9,20 @@ use crate::cli::Recover;
 
 pub(crate) async fn run(args: Recover) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.config).map_err(|error| anyhow::anyhow!("{error}"))?;
-    let others = args
-        .others
-        .iter()
-        .map(|text| parse(text))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    for line in recover_from_servers(&config, &others).await {
+    for line in recover_from_servers(&config, &args.others).await {
         println!("{line}");
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// `pool/shard=url`.
-fn parse(text: &str) -> anyhow::Result<(String, String, String)> {
+pub(crate) fn parse(text: &str) -> Result<(String, String, String), &'static str> {
     let parts = text.split_once('=').and_then(|(place, url)| {
         place
             .split_once('/')
             .map(|(pool, shard)| (pool, shard, url))
     });
-    let (pool, shard, url) = parts.with_context(|| {
-        format!("'{text}' is not pool/shard=url, such as sessions/s1=redis://127.0.0.1:7001")
-    })?;
+    let (pool, shard, url) =
+        parts.ok_or("not pool/shard=url, such as sessions/s1=redis://127.0.0.1:7001")?;
     Ok((pool.to_owned(), shard.to_owned(), url.to_owned()))
 }

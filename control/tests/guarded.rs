@@ -332,6 +332,13 @@ mod guarded_tests {
             lines.contains("BLOCKED snapshot-class (shard s1): recipe fake: two default"),
             "{lines}"
         );
+        let accepting = format!("{} ACCEPT snapshot-class nonsense", plan("fake"));
+        let lines = format!("{:?}", scene.upgrade(&accepting).await);
+        assert!(
+            lines.contains("ACCEPT nonsense: no blocker of that name is in the way"),
+            "{lines}"
+        );
+        assert!(!lines.contains("ACCEPT snapshot-class: no"), "{lines}");
         assert!(
             lines.contains("snapshot: level crash is reached"),
             "{lines}"

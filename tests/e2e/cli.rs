@@ -84,6 +84,7 @@ fn wrong_use_exits_with_2() {
     for command in [
         &["serve"][..],
         &["demo", "--sabotage", "everything"],
+        &["recover", "--from-servers", "-c", "any.yaml", "sessions-s1"],
         &["no-such-command"],
     ] {
         assert_eq!(understudy(command).status.code(), Some(2), "{command:?}");

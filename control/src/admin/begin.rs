@@ -187,6 +187,7 @@ pub(super) async fn plan(inner: &Inner, start: Start) -> Result<Value, No> {
     if let Some(note) = inner.world.unseen_pods(&start.pool).await {
         lines.push(format!("{} proxies: {note}", start.pool));
     }
+    lines.extend(accepted_for_nothing(&looked, &start));
     for looked in looked {
         let facts = &looked.facts;
         lines.push(format!(
@@ -219,6 +220,19 @@ pub(super) async fn plan(inner: &Inner, start: Start) -> Result<Value, No> {
         lines.extend(dry.into_lines());
     }
     Ok(Value::Array(lines.into_iter().map(Value::text).collect()))
+}
+
+/// Codes of ACCEPT by which no blocker was accepted: mistyped, or no longer in the way.
+fn accepted_for_nothing<'a>(
+    looked: &'a [Looked],
+    start: &'a Start,
+) -> impl Iterator<Item = String> {
+    let found = |code: &&String| {
+        let mut blockers = looked.iter().flat_map(|looked| &looked.blockers);
+        blockers.any(|blocker| blocker.code == **code)
+    };
+    let idle = start.options.accept.iter().filter(move |code| !found(code));
+    idle.map(|code| format!("ACCEPT {code}: no blocker of that name is in the way"))
 }
 
 /// The snapshot that START would take of a source, under a name that nobody uses.
@@ -385,6 +399,7 @@ pub(super) async fn start(inner: &Arc<Inner>, start: Start) -> Result<Value, No>
         options: start.options.clone(),
         started_at_ms: now_ms(),
     };
+    let idle: Vec<String> = accepted_for_nothing(&looked, &start).collect();
     let records = looked
         .iter()
         .map(|looked| {
@@ -393,6 +408,9 @@ pub(super) async fn start(inner: &Arc<Inner>, start: Start) -> Result<Value, No>
             let mut record = ShardRecord::new(&upgrade, &facts.shard, source, target, looked.epoch);
             for blocker in &looked.blockers {
                 record.note(format!("accepted: {blocker}"));
+            }
+            for note in &idle {
+                record.note(note.clone());
             }
             record.note(format!("{} to {}", facts.source.build, facts.target.build));
             record
