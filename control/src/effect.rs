@@ -39,7 +39,7 @@ pub enum Effect {
     /// Takes the snapshot that guards the shard, until it is ready and verified. The wish names the run.
     TakeSnapshot(SnapshotWish),
     /// Makes a server's role safe to change: read-only when a replica, never elected, and its backlog kept. The old
-    /// values come back as the outcome.
+    /// values are in the journal before.
     Arm {
         server: String,
         settings: BTreeMap<String, String>,
@@ -242,8 +242,6 @@ pub enum Outcome {
     Done,
     /// A server after it.
     Stands(Standing),
-    /// Settings that were changed, with their old values.
-    Before(BTreeMap<String, String>),
     /// The snapshot.
     Snapshot(Box<SnapshotNote>),
     /// Sentences for the report, such as what was not carried over.

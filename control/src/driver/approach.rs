@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::patience::{Patience, SILENCE_MAX};
 use super::{Driver, Failure};
 use crate::cutover::{Identity, Role};
-use crate::effect::{Effect, Outcome};
+use crate::effect::Effect;
 use crate::effects::{arming_changes, source_settings, target_settings};
 use crate::phase::Phase;
 use crate::server::is_silence;
@@ -103,14 +103,18 @@ impl Driver {
         ];
         for (side, server, settings) in sides {
             let before = self.arming_changes(&server, &settings).await?;
-            self.keep(side, before);
-            self.save().await?;
-            let arm = Effect::Arm { server, settings };
-            if let Outcome::Before(before) = self.perform_patiently(arm).await? {
-                self.keep(side, before);
+            let settings = (settings.into_iter())
+                .filter(|(name, _)| before.contains_key(name))
+                .collect();
+            let kept = self.record.armed.entry(side.to_owned()).or_default();
+            for (name, value) in before {
+                kept.entry(name).or_insert(value);
             }
+            self.save().await?;
+            self.perform_patiently(Effect::Arm { server, settings })
+                .await?;
         }
-        self.save().await
+        Ok(())
     }
 
     /// What arming would change on a server that answers, with what it is now.
@@ -129,13 +133,6 @@ impl Driver {
                 Ok(found) => return Ok(found),
                 Err(error) => self.endure(&mut patience, error.into()).await?,
             }
-        }
-    }
-
-    fn keep(&mut self, side: &str, before: BTreeMap<String, String>) {
-        let kept = self.record.armed.entry(side.to_owned()).or_default();
-        for (name, value) in before {
-            kept.entry(name).or_insert(value);
         }
     }
 
@@ -238,7 +235,8 @@ impl Driver {
         if !outcome.is_equal() {
             // Such as what a rollback left behind on it: a partial resync brings no such key along.
             return Err(Failure::Failed(format!(
-                "{}; if nobody needs what only the target has, empty it and START again, then all is copied anew: redis-cli -u {target}                  REPLICAOF NO ONE, then FLUSHALL",
+                "{}; if nobody needs what only the target has, empty it and START again, then all is copied anew: \
+                 redis-cli -u {target} REPLICAOF NO ONE, then FLUSHALL",
                 unequal(&outcome)
             )));
         }

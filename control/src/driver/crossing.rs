@@ -9,10 +9,11 @@
 //! winner first, and the undo is not over before roles and a probe were read back.
 //!
 //! The largest sync of a disk inside the hold, the loser's CONFIG REWRITE, stays part of step 4. Beside steps 5 and 6 it would be
-//! as safe, if the commit waited for it: until then a loser that comes back as a primary means undo. But it is not known to win anything.
-//! The loser has one thread, and shakes hands with the guard only when it has synced; step 7 waits for that handshake, which
-//! now runs beside steps 5 and 6 and would run behind them (`make bench` prints the laps: fence 1.5 ms, equal 0.6, promote 0.7, continue 2.0). Beside the commit's own sync it would win its
-//! time, and a loser that restarts in between would take strangers' writes that no undo brings back.
+//! as safe, if the commit waited for it: until then a loser that comes back as a primary means undo. But it is not known to win
+//! anything. The loser has one thread, and shakes hands with the guard only when it has synced; step 7 waits for that handshake,
+//! which now runs beside steps 5 and 6 and would run behind them (docs/performance.md has how long each takes). Beside the
+//! commit's own sync it would win its time, and a loser that restarts in between would take strangers' writes that no undo
+//! brings back.
 
 use std::time::{Duration, Instant};
 

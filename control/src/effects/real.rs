@@ -123,7 +123,8 @@ impl Real {
                 Ok(Outcome::Done)
             }
             Effect::Arm { server, settings } => {
-                arm(&mut servers.hold(server).await?, settings).await
+                set_all(&mut servers.hold(server).await?, settings).await?;
+                Ok(Outcome::Done)
             }
             Effect::Attach { target, source } => self.attach(target, source).await,
             Effect::CarrySettings { source, target } => {
@@ -179,9 +180,7 @@ impl Real {
             Effect::RefuseStale { server } => refuse_stale(&mut servers.hold(server).await?).await,
             Effect::Disarm { server, settings } => {
                 let mut server = servers.hold(server).await?;
-                for (name, value) in settings {
-                    server.set(name, value).await?;
-                }
+                set_all(&mut server, settings).await?;
                 let _kept_in_memory_only = server.rewrite_config().await?;
                 Ok(Outcome::Done)
             }
@@ -287,18 +286,18 @@ fn everyone(answers: Vec<Result<GateReport, ProxyError>>) -> Result<Outcome, Cau
     Ok(acknowledged(&reports))
 }
 
-/// The old values come back; a setting that the server does not have, or that is fine already, is left alone.
-async fn arm(server: &mut Held, settings: &BTreeMap<String, String>) -> Result<Outcome, Cause> {
-    let before = arming_changes(server, settings).await?;
-    for name in before.keys() {
-        if let Some(value) = settings.get(name) {
-            server.set(name, value).await?;
-        }
+async fn set_all(
+    server: &mut Held,
+    settings: &BTreeMap<String, String>,
+) -> Result<(), ServerFailure> {
+    for (name, value) in settings {
+        server.set(name, value).await?;
     }
-    Ok(Outcome::Before(before))
+    Ok(())
 }
 
-/// The settings that arming would change now, with what they are.
+/// The settings that arming has to change, with what they are now. One that the server does not have, or that is fine already,
+/// is left alone.
 pub(crate) async fn arming_changes(
     server: &mut Held,
     settings: &BTreeMap<String, String>,

@@ -18,9 +18,7 @@ use super::session::Sessions;
 use super::trigger::{Begun, StartError, Target};
 use crate::cluster::{Api, CallError, CallKind, Cluster};
 use crate::predicate::{Objects, select};
-use crate::recipe::{
-    Change, Conflict, Deadlines, HoldUntil, QuiesceBy, Reached, Step, Vars, Via, fill,
-};
+use crate::recipe::{Change, Conflict, HoldUntil, QuiesceBy, Reached, Step, Vars, Via, fill};
 
 /// Longest wait for a watch before a look without one. Default: 30 s.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(30);
@@ -93,7 +91,7 @@ impl Engine<'_> {
         let recipe = self.context.recipe;
         let what = self.what();
         let mut refusals = Refusals::default();
-        let total = recipe.deadlines.total.unwrap_or(Deadlines::TOTAL);
+        let total = recipe.deadlines.whole();
         let mut ends = millis(total);
         let apis = self.patiently(started, ends, || async {
             let mut found = Refusals::default();

@@ -11,7 +11,7 @@ use super::refuse::{Refusals, call_failed};
 use super::run::millis;
 use super::trigger::{Begun, Target};
 use crate::cluster::{Api, CallError, CallKind, Place};
-use crate::recipe::{Deadlines, Need, Restore, RestoreMode, Step, Vars};
+use crate::recipe::{Need, Restore, RestoreMode, Step, Vars};
 
 impl Engine<'_> {
     /// Restores to a name; answers with what was made, as fields. May be repeated: what it made before is found again.
@@ -97,13 +97,7 @@ impl Engine<'_> {
     ) -> Result<Vec<Target>, ProviderError> {
         let place = handle.place();
         let started = Instant::now();
-        let ends = millis(
-            self.context
-                .recipe
-                .deadlines
-                .total
-                .unwrap_or(Deadlines::TOTAL),
-        );
+        let ends = millis(self.context.recipe.deadlines.whole());
         let mut made = Vec::new();
         for step in steps {
             let (target, object) = match self.begun(apis, step, &vars, &[]).await {

@@ -308,7 +308,13 @@ impl Deadlines {
     /// How long an error may stay. Default: 6 min: a CSI sidecar tries again after up to 5.
     pub const ERROR_GRACE: Duration = Duration::from_secs(360);
     /// The whole run. Default: 30 min.
-    pub const TOTAL: Duration = Duration::from_secs(1800);
+    const TOTAL: Duration = Duration::from_secs(1800);
+
+    /// How long everything may take.
+    #[must_use]
+    pub fn whole(&self) -> Duration {
+        self.total.unwrap_or(Self::TOTAL)
+    }
 }
 
 impl ParamType {

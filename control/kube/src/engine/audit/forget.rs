@@ -142,8 +142,7 @@ impl Engine<'_> {
                     held: None,
                     restores: true,
                 };
-                let total = self.context.recipe.deadlines.total;
-                let ends = millis(total.unwrap_or(Deadlines::TOTAL));
+                let ends = millis(self.context.recipe.deadlines.whole());
                 // How it ends does not matter, only that.
                 let _ = self
                     .watch(apis, made.step, going, vars, false, started, ends)
