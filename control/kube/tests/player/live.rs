@@ -228,11 +228,18 @@ impl Live {
 
     pub(crate) async fn all(&self, kind: &Kind) -> Vec<Value> {
         let api = self.api(kind).await;
-        let found = self
-            .objects(&api, None)
-            .list(&ListParams::default())
-            .await
-            .unwrap();
+        let objects = self.objects(&api, None);
+        let until = tokio::time::Instant::now() + PATIENCE;
+        let found = loop {
+            match objects.list(&ListParams::default()).await {
+                // A definition that was just made: its storage is not ready yet.
+                Err(kube::Error::Api(status)) if status.code == 429 => {
+                    assert!(tokio::time::Instant::now() < until, "{}", status.message);
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                found => break found.unwrap(),
+            }
+        };
         let plain = found.items.iter().map(serde_json::to_value);
         plain.map(Result::unwrap).collect()
     }
@@ -314,11 +321,11 @@ impl Cluster for Live {
         object: &'a Value,
     ) -> Reply<'a, Value> {
         Box::pin(async move {
-            // The server may be older than a field of Kubernetes' own kinds; a Job's shape is tested by its type.
+            self.strict(api, namespace, object).await?;
+            // The server may be older than a field of Kubernetes' own kinds.
             if api.group == "batch" {
                 return self.0.create(api, namespace, object).await;
             }
-            self.strict(api, namespace, object).await?;
             let got = self.0.create(api, namespace, object).await?;
             kept(&api.kind, object, got)
         })
@@ -371,14 +378,14 @@ fn definitions(at: &Path, out: &mut Vec<Value>) {
                 match serde_saphyr::from_str::<Value>(document.trim_start_matches("---")) {
                     Ok(tree) if tree["apiVersion"] == "apiextensions.k8s.io/v1" => out.push(tree),
                     Ok(_) => {}
-                    Err(_) => eprintln!("{}: left out: it cannot be read", path.display()),
+                    Err(cause) => eprintln!("{}: left out: {cause}", path.display()),
                 }
             }
         }
     }
 }
 
-async fn load(cluster: &LiveCluster, directory: &Path) {
+pub(crate) async fn load(cluster: &LiveCluster, directory: &Path) {
     let api = Api {
         group: "apiextensions.k8s.io".to_owned(),
         version: "v1".to_owned(),

@@ -9,11 +9,21 @@ use super::{CONTROL, SIDECAR, gate, image_of, played, policy_of, rendered, write
 use crate::scenario::Scenario;
 
 /// One that must be denied, and by which words alone.
-struct Row {
-    what: &'static str,
-    user: &'static str,
-    review: Review,
-    message: &'static str,
+pub(super) struct Row {
+    pub(super) what: &'static str,
+    pub(super) user: &'static str,
+    pub(super) review: Review,
+    pub(super) message: &'static str,
+}
+
+/// What passes and what does not.
+pub(super) struct Table {
+    /// The objects of a release whose control takes snapshots, and of one whose sidecars do.
+    pub(super) here: Vec<Value>,
+    pub(super) agents: Vec<Value>,
+    /// What we write, and who.
+    pub(super) passed: Vec<(&'static str, Review)>,
+    pub(super) rows: Vec<Row>,
 }
 
 const LABEL: &str = "understudy may only write objects with the label understudy.io/run";
@@ -56,7 +66,7 @@ fn set(object: &mut Value, path: &[&str], value: Value) {
 }
 
 /// All rows, of the writes that the policies let pass.
-fn rows(passed: &[Review], image: &str) -> Vec<Row> {
+fn rows(passed: &[(&'static str, Review)], image: &str) -> Vec<Row> {
     let of = |operation: &str, plural: &str| {
         let (group, plural) = plural.split_once('/').unwrap_or(("", plural));
         let is = |it: &&Review| {
@@ -64,7 +74,7 @@ fn rows(passed: &[Review], image: &str) -> Vec<Row> {
                 && it.api.plural == plural
                 && (group.is_empty() || it.api.group == group)
         };
-        let found = passed.iter().find(is);
+        let found = passed.iter().map(|it| &it.1).find(is);
         found
             .unwrap_or_else(|| panic!("{operation} {group}/{plural} was never done"))
             .clone()
@@ -121,14 +131,14 @@ fn rows(passed: &[Review], image: &str) -> Vec<Row> {
         NODE,
         job,
         &pod(&["volumes"]),
-        json!([{"name": "root", "hostPath": {"path": "/"}}]),
+        json!([{"name": "data", "hostPath": {"path": "/"}}]),
     );
     row(
         "privilege",
         NODE,
         job,
-        &container(&["securityContext", "privileged"]),
-        json!(true),
+        &container(&["securityContext"]),
+        json!({"privileged": true}),
     );
     row(
         "privilege that starts first",
@@ -146,13 +156,20 @@ fn rows(passed: &[Review], image: &str) -> Vec<Row> {
     );
 
     let labels = ["metadata", "labels"];
-    row("a Job without labels", LABEL, job, &labels, Value::Null);
+    // Without any, a server would give it those of its template.
     row(
-        "a claim without our label",
+        "a Job without our label",
+        LABEL,
+        job,
+        &labels,
+        json!({"app": "shop"}),
+    );
+    row(
+        "a claim without labels",
         LABEL,
         ("CREATE", "persistentvolumeclaims"),
         &labels,
-        json!({"app": "shop"}),
+        Value::Null,
     );
     row(
         "a snapshot without our label",
@@ -180,7 +197,7 @@ fn rows(passed: &[Review], image: &str) -> Vec<Row> {
         OURS,
         ("DELETE", "jobs"),
         &labels,
-        json!({}),
+        json!({"app": "shop"}),
     );
     row(
         "the deletion of somebody's config",
@@ -429,6 +446,7 @@ fn rows(passed: &[Review], image: &str) -> Vec<Row> {
         "UPDATE",
         "leases",
         &|review| {
+            review.name = "kube-scheduler".to_owned();
             for object in [&mut review.object, &mut review.old] {
                 set(object, &["metadata", "name"], json!("kube-scheduler"));
             }
@@ -437,15 +455,15 @@ fn rows(passed: &[Review], image: &str) -> Vec<Row> {
     rows
 }
 
-/// The policies for control and for sidecars, as rendered, and the rows.
-fn table() -> Option<([Value; 2], Vec<Row>)> {
+/// Two releases, what they write, and the rows. None without Helm's library.
+pub(super) fn table() -> Option<Table> {
     let told = |by: &str| {
         json!({"recipes": RECIPES, "by": by, "admissionPolicy": {"claims": ["data-0"]},
             "verify": {"namespace": "redis-verify", "image": "understudy:1"}})
     };
-    let objects = rendered(&[told("here"), told("agents")])?;
-    let [here, agents] = [policy_of(&objects[0]), policy_of(&objects[1])];
-    let image = image_of(&objects[0]);
+    let mut objects = rendered(&[told("here"), told("agents")])?.into_iter();
+    let (here, agents) = (objects.next()?, objects.next()?);
+    let image = image_of(&here);
     let book = Book::builtin().unwrap();
     let scenarios = [
         Scenario::Success,
@@ -455,19 +473,31 @@ fn table() -> Option<([Value; 2], Vec<Row>)> {
     ];
     let mut passed = Vec::new();
     for recipe in RECIPES {
-        passed.extend(played(&book, recipe, here, scenarios));
+        let writes = played(&book, recipe, policy_of(&here), scenarios);
+        passed.extend(writes.into_iter().map(|it| (CONTROL, it)));
     }
-    for (policy, user) in [(here, CONTROL), (agents, SIDECAR)] {
-        let (gate, kept) = gate(Policy::of(policy), user);
+    for (objects, user) in [(&here, CONTROL), (&agents, SIDECAR)] {
+        let (gate, kept) = gate(Policy::of(policy_of(objects)), user);
         if user == CONTROL {
             writes::of_control(&gate, &image);
         } else {
             writes::of_a_sidecar(&gate);
         }
-        passed.extend(kept.lock().unwrap().iter().cloned());
+        passed.extend(kept.lock().unwrap().iter().map(|it| (user, it.clone())));
     }
     let rows = rows(&passed, &image);
-    Some(([here.clone(), agents.clone()], rows))
+    Some(Table {
+        here,
+        agents,
+        passed,
+        rows,
+    })
+}
+
+impl Table {
+    fn policies(&self) -> [Policy; 2] {
+        [&self.here, &self.agents].map(|it| Policy::of(policy_of(it)))
+    }
 }
 
 impl Row {
@@ -482,11 +512,11 @@ impl Row {
 
 #[test]
 fn what_is_not_ours_to_do_is_denied_in_the_policys_own_words_and_only_to_us() {
-    let Some((policies, rows)) = table() else {
+    let Some(table) = table() else {
         return;
     };
-    let policies = policies.map(|it| Policy::of(&it));
-    for row in &rows {
+    let policies = table.policies();
+    for row in &table.rows {
         let denied = Decision::Denied(vec![row.message.to_owned()]);
         assert_eq!(row.decided(&policies, row.user), denied, "{}", row.what);
         for somebody in [
@@ -503,14 +533,19 @@ fn what_is_not_ours_to_do_is_denied_in_the_policys_own_words_and_only_to_us() {
 
 #[test]
 fn without_any_one_of_its_validations_the_policy_lets_something_pass() {
-    let Some((policies, rows)) = table() else {
+    let Some(table) = table() else {
         return;
     };
-    let whole = Policy::of(&policies[0]);
+    let [whole, _] = table.policies();
     for (index, message) in whole.messages().into_iter().enumerate() {
-        let weak = policies.each_ref().map(|it| Policy::of(it).weakened(index));
+        let weak = table.policies().map(|it| it.weakened(index));
         let passes = |row: &&Row| row.decided(&weak, row.user) == Decision::Allowed;
-        let passed: Vec<&str> = rows.iter().filter(passes).map(|row| row.message).collect();
+        let passed: Vec<&str> = table
+            .rows
+            .iter()
+            .filter(passes)
+            .map(|row| row.message)
+            .collect();
         assert!(
             !passed.is_empty(),
             "nothing shows that this is needed: {message}"

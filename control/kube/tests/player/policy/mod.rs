@@ -6,6 +6,7 @@
 //! Needs Helm's library, as the tests of the chart do.
 
 mod admission;
+mod enforced;
 mod forbidden;
 mod writes;
 
