@@ -14,7 +14,7 @@ use understudy_kube::cluster::live::LiveCluster;
 use understudy_kube::cluster::{Api, Cluster as _, Place};
 use understudy_lab::{Cluster, POOL, Process, ProcessOptions, Server, Version, free_port};
 
-use crate::stage::{LIMIT, on_cluster, step};
+use crate::stage::{By, LIMIT, account, on_cluster, step};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(100);
@@ -41,7 +41,7 @@ async fn killed_everywhere(cluster: Arc<Cluster>, kubeconfig: PathBuf) {
     let cast = Sidecars {
         home: TempDir::new().unwrap(),
         namespace: cluster.namespace().to_owned(),
-        kubeconfig,
+        kubeconfig: account(&cluster, &kubeconfig, By::Sidecars).await,
         server: server.url(),
         api,
     };

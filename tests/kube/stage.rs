@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use understudy_lab::wire::{Address, Reply};
 use understudy_lab::{
     AuditOptions, Cast, Cluster, ClusterOptions, Ledger, Load, LoadOptions, Report, Scene,
     SceneOptions, Server, Version,
 };
+
+use crate::helm;
 
 /// A whole upgrade of small data takes seconds; a loaded CI machine gets much more.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
@@ -73,6 +75,37 @@ pub(crate) enum By {
     Sidecars,
 }
 
+/// A kubeconfig of the account to which the chart gives the rights to take snapshots, in this namespace: theirs, and held to the
+/// chart's admission policy where the server has such. Without Helm's library, which is said, it is the admin's.
+pub(crate) async fn account(cluster: &Cluster, admin: &Path, by: By) -> PathBuf {
+    let (by, account) = match by {
+        By::Control => ("here", "understudy-control"),
+        By::Sidecars => ("agents", "understudy-sidecar"),
+    };
+    let values = helm::least_and(&json!({
+        "kubeVersion": cluster.version().await.unwrap(), "sidecar": {"enabled": by == "agents"},
+        "snapshots": {"recipes": ["csi"], "by": by, "verify": {"image": "understudy:lab"}},
+    }));
+    let Some(rendered) = helm::render_into(&[values], "understudy", cluster.namespace()) else {
+        return admin.to_owned();
+    };
+    let release: Vec<Value> = rendered.into_iter().flat_map(Result::unwrap).collect();
+    let kubeconfig = cluster.account(&release, account).await.unwrap();
+    let policies = release
+        .iter()
+        .filter(|it| it["kind"] == "ValidatingAdmissionPolicy")
+        .count();
+    step(&format!(
+        "ServiceAccount {account} has the chart's rights{}",
+        if policies > 0 {
+            " and admission policy"
+        } else {
+            "; this server has no admission policies"
+        }
+    ));
+    kubeconfig
+}
+
 /// A pool on the Pods of two StatefulSets, behind two proxies, under load.
 pub(crate) struct Stage {
     pub(crate) cluster: Arc<Cluster>,
@@ -97,6 +130,7 @@ impl Stage {
         step(&format!(
             "StatefulSets old ({from}) and new ({to}) are ready, {shards} Pods each, each with a volume"
         ));
+        let kubeconfig = account(cluster, kubeconfig, by).await;
         let mut options = SceneOptions::new(env!("CARGO_BIN_EXE_understudy"), from, to);
         options.shards = shards;
         options.workers = 2;

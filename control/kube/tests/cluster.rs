@@ -496,11 +496,8 @@ async fn snapshot_23_a_watch_sees_a_change_at_once_and_ends_by_itself() {
     scene.end().await;
 }
 
-#[tokio::test]
-async fn an_address_leads_to_its_claim_on_a_real_server() {
-    let Some(scene) = scene("locate").await else {
-        return;
-    };
+/// A Service without selector, and a Pod with a claim; `behind` says how one leads to the other.
+async fn leads_to_its_claim(scene: &Scene, behind: (Api, Value)) {
     let namespace = Some(scene.namespace());
     scene.made(&core("Service", "services", false), namespace, json!({"metadata": {"name": "redis"}, "spec": {"clusterIP": "None", "ports": [{"port": 6379}]}})).await;
     let pod = json!({"metadata": {"name": "redis-0"}, "spec": {"automountServiceAccountToken": false,
@@ -516,11 +513,8 @@ async fn an_address_leads_to_its_claim_on_a_real_server() {
     scene
         .made(&core("Pod", "pods", false), namespace, pod)
         .await;
-    let endpoints = json!({"metadata": {"name": "redis"}, "subsets": [{"ports": [{"port": 6379}],
-        "addresses": [{"ip": "10.1.2.3", "targetRef": {"kind": "Pod", "name": "redis-0", "namespace": scene.namespace()}}]}]});
-    scene
-        .made(&core("Endpoints", "endpoints", false), namespace, endpoints)
-        .await;
+    let (api, object) = behind;
+    scene.made(&api, namespace, object).await;
     let found = locate(scene.cluster.as_ref(), "redis:6379", scene.namespace())
         .await
         .unwrap();
@@ -528,5 +522,47 @@ async fn an_address_leads_to_its_claim_on_a_real_server() {
         (found.claim.as_str(), found.pod.as_str()),
         ("data-0", "redis-0")
     );
+}
+
+/// The Pod as endpoints name it.
+fn target(scene: &Scene) -> Value {
+    json!({"kind": "Pod", "name": "redis-0", "namespace": scene.namespace()})
+}
+
+#[tokio::test]
+async fn an_address_leads_to_its_claim_on_a_real_server() {
+    let Some(scene) = scene("locate").await else {
+        return;
+    };
+    let endpoints = json!({"metadata": {"name": "redis"}, "subsets": [{"ports": [{"port": 6379}],
+        "addresses": [{"ip": "10.1.2.3", "targetRef": target(&scene)}]}]});
+    let api = core("Endpoints", "endpoints", false);
+    leads_to_its_claim(&scene, (api, endpoints)).await;
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn an_address_leads_to_its_claim_by_an_endpoint_slice_where_the_server_has_them() {
+    let Some(scene) = scene("slices").await else {
+        return;
+    };
+    let kind = Kind {
+        group: "discovery.k8s.io".to_owned(),
+        versions: vec!["v1".to_owned()],
+        kind: "EndpointSlice".to_owned(),
+        plural: "endpointslices".to_owned(),
+        cluster: false,
+        detect: true,
+        discover: true,
+    };
+    match scene.cluster.served(&kind).await {
+        Ok(api) => {
+            let slice = json!({"metadata": {"name": "redis-a", "labels": {"kubernetes.io/service-name": "redis"}},
+                "addressType": "IPv4", "ports": [{"port": 6379}],
+                "endpoints": [{"addresses": ["10.1.2.3"], "conditions": {"ready": true}, "targetRef": target(&scene)}]});
+            leads_to_its_claim(&scene, (api, slice)).await;
+        }
+        Err(cause) => eprintln!("skipped: the server does not serve them: {cause}"),
+    }
     scene.end().await;
 }

@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 
 /// The checkout.
 pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut above = own.ancestors();
+    let found = above.find(|it| it.join("helm/understudy").is_dir());
+    found.expect("the checkout").to_owned()
 }
 
 /// A file of the checkout, as text.

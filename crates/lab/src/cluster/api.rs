@@ -36,6 +36,8 @@ const fn kind(
 }
 
 const SNAPSHOTS: &str = "snapshot.storage.k8s.io";
+const RBAC: &str = "rbac.authorization.k8s.io";
+const ADMISSION: &str = "admissionregistration.k8s.io";
 
 impl Kind {
     pub(super) const NAMESPACE: Kind = kind("", "Namespace", "namespaces", false);
@@ -68,6 +70,32 @@ impl Kind {
         "volumesnapshotclasses",
         false,
     );
+    pub(super) const ROLE: Kind = kind(RBAC, "Role", "roles", true);
+    pub(super) const ROLE_BINDING: Kind = kind(RBAC, "RoleBinding", "rolebindings", true);
+    pub(super) const CLUSTER_ROLE: Kind = kind(RBAC, "ClusterRole", "clusterroles", false);
+    pub(super) const CLUSTER_ROLE_BINDING: Kind =
+        kind(RBAC, "ClusterRoleBinding", "clusterrolebindings", false);
+    pub(super) const ADMISSION_POLICY: Kind = kind(
+        ADMISSION,
+        "ValidatingAdmissionPolicy",
+        "validatingadmissionpolicies",
+        false,
+    );
+    pub(super) const ADMISSION_POLICY_BINDING: Kind = kind(
+        ADMISSION,
+        "ValidatingAdmissionPolicyBinding",
+        "validatingadmissionpolicybindings",
+        false,
+    );
+
+    /// Whether this is the object's kind.
+    pub(super) fn is_of(self, object: &Value) -> bool {
+        text(object, "/kind") == self.kind && text(object, "/apiVersion") == self.api_version()
+    }
+
+    pub(super) fn is_namespaced(self) -> bool {
+        self.namespaced
+    }
 
     fn api_version(self) -> String {
         match self.group {
@@ -187,6 +215,25 @@ impl Objects {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// A TokenRequest for an account of our namespace, answered.
+    pub(super) async fn token(&self, account: &str) -> Result<Value, LabError> {
+        let request =
+            json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+        let answer: Result<Value, kube::Error> = self
+            .of(Kind::ACCOUNT)
+            .create_subresource("token", account, &PostParams::default(), &request)
+            .await;
+        answer.map_err(|cause| failed(format!("ask for a token of {account}"), &cause))
+    }
+
+    /// The API server's version, as `1.36.2`.
+    pub(super) async fn version(&self) -> Result<String, LabError> {
+        let told = self.client.apiserver_version().await;
+        let told =
+            told.map_err(|cause| failed("ask for the server's version".to_owned(), &cause))?;
+        Ok(told.git_version.trim_start_matches('v').to_owned())
     }
 
     /// What a scheduler does.

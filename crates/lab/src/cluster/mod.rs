@@ -14,6 +14,7 @@
 mod api;
 mod jobs;
 mod pods;
+mod rights;
 mod snapshots;
 mod volumes;
 
@@ -78,6 +79,9 @@ pub struct Cluster {
     place: Place,
     stage: Arc<Stage>,
     task: JoinHandle<()>,
+    kubeconfig: PathBuf,
+    /// What `account` made of the whole cluster.
+    granted: Mutex<Vec<(Kind, String)>>,
     _directory: TempDir,
 }
 
@@ -115,6 +119,8 @@ impl Cluster {
             place,
             stage,
             task,
+            kubeconfig: options.kubeconfig.clone(),
+            granted: Mutex::default(),
             _directory: directory,
         };
         let account = "a default ServiceAccount: is the controller manager there?";
@@ -129,6 +135,19 @@ impl Cluster {
     /// The namespace.
     pub fn namespace(&self) -> &str {
         &self.place.name
+    }
+
+    /// The API server's version, as `1.36.2`.
+    pub async fn version(&self) -> Result<String, LabError> {
+        self.objects.version().await
+    }
+
+    /// A kubeconfig of a service account of a release, as the release's own objects give it rights: accounts, roles, bindings and
+    /// admission policies. They are made here, in our namespace; nothing else of the release is.
+    pub async fn account(&self, release: &[Value], account: &str) -> Result<PathBuf, LabError> {
+        let granted = rights::grant(&self.objects, &self.place, release).await?;
+        lock(&self.granted).extend(granted);
+        rights::kubeconfig(&self.objects, &self.place, &self.kubeconfig, account).await
     }
 
     /// What becomes of snapshots from now on.
@@ -270,6 +289,10 @@ impl Cluster {
         }
         for kind in [Kind::SNAPSHOT_CLASS, Kind::STORAGE_CLASS, Kind::NODE] {
             self.objects.delete(kind, name).await?;
+        }
+        let granted = std::mem::take(&mut *lock(&self.granted));
+        for (kind, name) in granted {
+            self.objects.delete(kind, &name).await?;
         }
         Ok(())
     }
