@@ -12,7 +12,9 @@
 //! this file's folder: what moving the bytes costs with nothing done to them. It is sent the larger of request and reply,
 //! and sends it back. A batch of `pipeline` commands is one write of the load, which then awaits all their replies.
 //! The same program started twice may differ by a tenth for as long as both live (where its memory and its neighbours lie), so
-//! all processes are started anew for each row and every five rounds: more rounds are also more starts.
+//! all processes are started anew for each row and every five rounds: more rounds are also more starts. A side's figure also
+//! hangs on which one came before it, since the kernel leaves threads on the core where they ran: behind the bare server,
+//! one and the same proxy read a seventh more than behind another proxy. So each round measures them in another order.
 //!
 //! Arguments: `--rounds N` (default 5), `--milliseconds N` (of one measurement, default 500), `--gap N` (cutovers whose
 //! longest client gap is measured, default 20), `--only TEXT` (rows whose name and a space contain it: `--only "GET 64"`,
@@ -26,6 +28,7 @@ mod load;
 mod sides;
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -102,17 +105,31 @@ fn measure_rounds(
     rows.extend((sides.all().iter().skip(rows.len())).map(|side| Row::new(side.name)));
     load::prepare(sides.server_port(), shape)?;
     for _ in 0..rounds {
-        let mut floor = None;
-        for (side, row) in sides.all().iter().zip(rows.iter_mut()) {
+        let round = rows.first().map_or(0, |row| row.cpu.len());
+        for place in order(sides.all().len(), round) {
+            let (side, row) = (&sides.all()[place], &mut rows[place]);
             let figures = measure(side, shape, time)?;
-            // The floor is the first side, so every later one has its figure.
-            let base = *floor.get_or_insert(figures.cpu_us);
             row.cpu.push(figures.cpu_us);
-            row.ratio.push(figures.cpu_us / base);
             row.rate.push(figures.per_second);
+        }
+        // The floor is the first side.
+        let floor = rows[0].cpu[round];
+        for row in rows.iter_mut() {
+            row.ratio.push(row.cpu[round] / floor);
         }
     }
     Ok(())
+}
+
+/// In which order so many sides are measured: another one each round, the same ones in each run.
+fn order(sides: usize, round: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..sides).collect();
+    order.sort_by_cached_key(|side| {
+        let mut hasher = DefaultHasher::new();
+        (round, side).hash(&mut hasher);
+        hasher.finish()
+    });
+    order
 }
 
 fn print(shape: Shape, rows: &mut [Row]) {

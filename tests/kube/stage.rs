@@ -82,8 +82,10 @@ pub(crate) async fn account(cluster: &Cluster, admin: &Path, by: By) -> PathBuf 
         By::Control => ("here", "understudy-control"),
         By::Sidecars => ("agents", "understudy-sidecar"),
     };
+    // The chart refuses sidecars where a kubelet knows none. Here the lab is the kubelet.
+    let minor = cluster.minor_version().await.unwrap().max(29);
     let values = helm::least_and(&json!({
-        "kubeVersion": cluster.version().await.unwrap(), "sidecar": {"enabled": by == "agents"},
+        "kubeVersion": format!("1.{minor}.0"), "sidecar": {"enabled": by == "agents"},
         "snapshots": {"recipes": ["csi"], "by": by, "verify": {"image": "understudy:lab"}},
     }));
     let Some(rendered) = helm::render_into(&[values], "understudy", cluster.namespace()) else {

@@ -33,6 +33,11 @@ pub(crate) use self::mailbox::{Address, Letter};
 /// How often a draining worker looks for sessions that have become idle.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
+/// So many further turns of the loop, at most, may add to a write to a lane.
+const GATHER_TURNS: u32 = 4;
+/// From so many bytes of clients on, lanes are written without a further turn.
+const GATHER_BYTES: usize = 64 << 10;
+
 /// Why a worker's runtime ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Ended {
@@ -157,10 +162,22 @@ fn restore(shell: &Rc<Shell>) {
 }
 
 /// Runs behind all tasks that were ready in the same turn of the loop, so that each lane is written once for all of them.
+/// When several clients were, more of them are likely to be ready by now: they go with the same write.
 async fn flusher(shell: Rc<Shell>) {
     loop {
         shell.flush.wait().await;
         shell.settle();
+        let mut bytes = 0;
+        for _ in 0..GATHER_TURNS {
+            let fresh = shell.fresh.take();
+            bytes += fresh.bytes;
+            if fresh.reads < 2 || bytes >= GATHER_BYTES {
+                break;
+            }
+            // Behind whatever is ready now; nothing is waited for.
+            tokio::task::yield_now().await;
+            shell.settle();
+        }
         shell.write_lanes();
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use understudy_net::{Incoming, Socket};
 
 use super::mailbox::Place;
-use super::shell::{Session, Shell};
+use super::shell::{Fresh, Session, Shell};
 use super::wire::{Event, Wire};
 use crate::worker::{ClientEnd, CloseReason, SessionId, Took};
 
@@ -90,7 +90,7 @@ fn read(shell: &Rc<Shell>, session: &Session) -> bool {
     let now = shell.now();
     shell.end_leases(now);
     let mut scratch = shell.scratch.borrow_mut();
-    let mut long = false;
+    let mut length = 0;
     match session.wire.read(&mut scratch) {
         Ok(None) => return true,
         Ok(Some(0)) => {
@@ -101,7 +101,7 @@ fn read(shell: &Rc<Shell>, session: &Session) -> bool {
                 .client_closed(session.id, ClientEnd::ReadClosed, now);
         }
         Ok(Some(taken)) => {
-            long = taken >= LONG_READ_BYTES;
+            length = taken;
             let took = shell
                 .core
                 .borrow_mut()
@@ -114,10 +114,15 @@ fn read(shell: &Rc<Shell>, session: &Session) -> bool {
         Err(_reset) => return false,
     }
     drop(scratch);
-    if long {
+    if length >= LONG_READ_BYTES {
         shell.settle();
         shell.write_lanes();
     } else {
+        let Fresh { reads, bytes } = shell.fresh.get();
+        shell.fresh.set(Fresh {
+            reads: reads + 1,
+            bytes: bytes + length,
+        });
         shell.flush.raise();
     }
     true

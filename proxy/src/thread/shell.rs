@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  session task:  read -> core.client_bytes -> wake the flusher; after a long read write the lanes at once
-//!  flusher:       behind every session that was ready in this turn: settle, then write each lane once
+//!  flusher:       behind every session that was ready in this turn, and a few more turns while several are: settle,
+//!                 then write each lane once
 //!  lane task:     read -> core.backend_bytes -> settle: replies are written to their clients right away
 //! ```
 //!
@@ -47,6 +48,13 @@ pub(super) struct Lane {
     queued: Cell<bool>,
 }
 
+/// What clients have sent since the flusher last looked.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Fresh {
+    pub(super) reads: usize,
+    pub(super) bytes: usize,
+}
+
 /// One worker's core and sockets. Everything here belongs to one thread.
 pub(super) struct Shell {
     pub(super) shared: Arc<Shared>,
@@ -60,6 +68,7 @@ pub(super) struct Shell {
     /// Lanes that are being dialled and still wanted.
     pub(super) dialling: RefCell<HashSet<LaneId>>,
     pub(super) flush: Signal,
+    pub(super) fresh: Cell<Fresh>,
     pub(super) rearm: Signal,
     pub(super) panicked: Signal,
     pub(super) drained: Signal,
@@ -89,6 +98,7 @@ impl Shell {
             lanes: RefCell::default(),
             dialling: RefCell::default(),
             flush: Signal::default(),
+            fresh: Cell::default(),
             rearm: Signal::default(),
             panicked: Signal::default(),
             drained: Signal::default(),

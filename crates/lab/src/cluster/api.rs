@@ -228,12 +228,17 @@ impl Objects {
         answer.map_err(|cause| failed(format!("ask for a token of {account}"), &cause))
     }
 
-    /// The API server's version, as `1.36.2`.
-    pub(super) async fn version(&self) -> Result<String, LabError> {
+    /// The API server's minor version: 36 of 1.36.
+    pub(super) async fn minor_version(&self) -> Result<u32, LabError> {
+        let doing = || "ask for the server's version".to_owned();
         let told = self.client.apiserver_version().await;
-        let told =
-            told.map_err(|cause| failed("ask for the server's version".to_owned(), &cause))?;
-        Ok(told.git_version.trim_start_matches('v').to_owned())
+        let told = told.map_err(|cause| failed(doing(), &cause))?;
+        // Some write `36+`.
+        let minor = told.minor.trim_end_matches('+').parse();
+        minor.map_err(|_| LabError::Answer {
+            doing: doing(),
+            answer: format!("minor version {}", told.minor),
+        })
     }
 
     /// What a scheduler does.

@@ -137,9 +137,9 @@ impl Cluster {
         &self.place.name
     }
 
-    /// The API server's version, as `1.36.2`.
-    pub async fn version(&self) -> Result<String, LabError> {
-        self.objects.version().await
+    /// The API server's minor version: 36 of 1.36.
+    pub async fn minor_version(&self) -> Result<u32, LabError> {
+        self.objects.minor_version().await
     }
 
     /// A kubeconfig of a service account of a release, as the release's own objects give it rights: accounts, roles, bindings and
