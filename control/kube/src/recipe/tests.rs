@@ -409,13 +409,7 @@ fn most_shipped_recipes_know_a_way_into_a_scratch_claim_and_the_others_say_why_n
     let book = Book::builtin().unwrap();
     let without = book.all().filter(|it| it.way_back().is_err());
     let without: Vec<&str> = without.map(|it| it.name.as_str()).collect();
-    let expect = [
-        "commvault",
-        "commvault-job",
-        "kanister",
-        "kubemove",
-        "stork-app",
-    ];
+    let expect = ["commvault", "commvault-job", "kanister", "kubemove"];
     assert_eq!(without, expect);
     // Without a word of its own a recipe goes the way of its restore, where that makes a new claim by itself.
     let tree = |more: &str| format!("recipe: own\nextends: csi\n{more}");

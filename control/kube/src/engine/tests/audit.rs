@@ -334,7 +334,6 @@ async fn a_recipe_that_gives_no_scratch_claim_is_refused_by_name_with_what_to_do
         ),
         ("kanister", "the blueprint decides where"),
         ("kubemove", "the plugin decides where"),
-        ("stork-app", "only into the namespace that it is in"),
     ] {
         let (_, text) = BUILTIN.iter().find(|it| it.0 == name).unwrap();
         let recipe: Recipe = read(&serde_saphyr::from_str(text).unwrap()).unwrap();

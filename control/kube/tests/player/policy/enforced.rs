@@ -12,7 +12,7 @@ use kube::api::{
     Api as Objects, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams,
 };
 use kube::core::GroupVersionKind;
-use kube::{Client, Config};
+use kube::{Client, Config, ResourceExt as _};
 use serde_json::{Map, Value, json};
 use understudy_kube::cluster::Api;
 use understudy_kube::cluster::live::LiveCluster;
@@ -24,6 +24,9 @@ use crate::live::load;
 
 /// Longest wait until a server has heard of a policy or a definition. Default: 30 s.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An annotation of what these tests make.
+const MADE: &str = "understudy.io/made-by-a-test";
 
 /// What a server made of a request.
 #[derive(Debug, PartialEq)]
@@ -120,26 +123,25 @@ fn said<T>(answer: Result<T, kube::Error>) -> Said {
 
 impl Server {
     async fn make(&self, api: &Api, namespace: Option<&str>, object: &Value) -> Said {
-        let object: DynamicObject = serde_json::from_value(plain(api, object)).unwrap();
+        let mut object = plain(api, object);
+        object["metadata"]["annotations"][MADE] = json!("true");
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
         let objects = objects(&self.admin, api, namespace);
         said(objects.create(&PostParams::default(), &object).await)
     }
 
-    /// Takes an object away, whatever protects it, and waits until it is gone.
+    /// Takes an object of these tests away, whatever protects it, and waits until it is gone. Anybody else's stays.
     async fn forget(&self, api: &Api, namespace: Option<&str>, name: &str) {
         let objects = objects(&self.admin, api, namespace);
         let until = tokio::time::Instant::now() + PATIENCE;
         let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-        loop {
+        while let Ok(Some(found)) = objects.get_opt(name).await
+            && found.annotations().contains_key(MADE)
+        {
+            assert!(tokio::time::Instant::now() < until, "{name} does not go");
             // Either finds nothing once the other has done its work.
             let _ = objects.delete(name, &DeleteParams::default()).await;
             let _ = objects.patch(name, &PatchParams::default(), &free).await;
-            match objects.get_opt(name).await {
-                Ok(Some(_)) => {
-                    assert!(tokio::time::Instant::now() < until, "{name} does not go");
-                }
-                _ => return,
-            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -161,7 +163,11 @@ impl Server {
                 dry_run: true,
                 ..PostParams::default()
             };
-            return said(theirs.create(&dry, &object).await);
+            return match theirs.create(&dry, &object).await {
+                // Admission comes before a look at what is there.
+                Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Said::Yes,
+                answer => said(answer),
+            };
         }
         self.forget(api, namespace, name).await;
         match self.make(api, namespace, old).await {

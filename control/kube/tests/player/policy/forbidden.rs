@@ -40,14 +40,22 @@ const GROUP: &str =
     "understudy may only change the deletion policy of a VolumeGroupSnapshotContent";
 const SOURCE: &str = "understudy may only trigger a ReplicationSource";
 const CLAIM: &str = "this claim is not one of snapshots.admissionPolicy.claims";
-const VELERO: &str = "understudy may only back up the namespaces of snapshots.namespaces";
+const SPACES: &str = "understudy may only back up the namespaces of snapshots.namespaces";
 const BACKUP: &str = "understudy may only restore and delete backups named us-…";
 const IMAGE: &str =
     "a Job of understudy may only run its own image, or one of snapshots.admissionPolicy.jobImages";
 const ACCOUNT: &str = "a Job of understudy may only run as an account of snapshots.admissionPolicy.jobServiceAccounts";
 const NODE: &str = "a Job of understudy may not use the node: no host network, host path, privilege or more capabilities";
 
-const RECIPES: [&str; 6] = ["csi", "csi-group", "stork", "velero", "volsync", "longhorn"];
+const RECIPES: [&str; 7] = [
+    "csi",
+    "csi-group",
+    "stork",
+    "stork-app",
+    "velero",
+    "volsync",
+    "longhorn",
+];
 
 /// Sets what is at a path, where a number is a place in a list. Null takes it away: a server keeps no field without a value.
 fn set(object: &mut Value, path: &[&str], value: Value) {
@@ -314,15 +322,29 @@ fn rows(passed: &[(&'static str, Review)], image: &str) -> Vec<Row> {
     for namespaces in [json!(["*"]), json!(["redis", "kube-system"]), json!([])] {
         row(
             "a backup of other namespaces",
-            VELERO,
+            SPACES,
             backup,
             &["spec", "includedNamespaces"],
+            namespaces,
+        );
+    }
+    let backup = ("CREATE", "applicationbackups");
+    for namespaces in [json!(["*"]), json!(["redis", "kube-system"]), json!([])] {
+        row(
+            "a backup of other namespaces, by Stork",
+            SPACES,
+            backup,
+            &["spec", "namespaces"],
             namespaces,
         );
     }
     for (what, plural) in [
         ("the deletion of another's backup", "deletebackuprequests"),
         ("a restore of another's backup", "restores"),
+        (
+            "a restore of another's backup, by Stork",
+            "applicationrestores",
+        ),
     ] {
         let create = ("CREATE", plural);
         row(
@@ -342,7 +364,7 @@ fn rows(passed: &[(&'static str, Review)], image: &str) -> Vec<Row> {
     }
     row(
         "a backup of all namespaces",
-        VELERO,
+        SPACES,
         backup,
         &["spec"],
         json!({}),
@@ -375,7 +397,7 @@ fn rows(passed: &[(&'static str, Review)], image: &str) -> Vec<Row> {
         ("UPDATE", "configmaps"),
     ] {
         of_request("another namespace", PLACE, operation, plural, &|review| {
-            review.namespace = Some("kube-system".to_owned());
+            review.namespace = Some("default".to_owned());
         });
     }
     of_request(
