@@ -40,6 +40,7 @@ cost: tools
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --package understudy --no-default-features --locked -- -D warnings
 
 # Writes docs/backups from the recipes and what the player makes of them.
 docs-backups:

@@ -107,26 +107,59 @@ fn nothing(found: &[String], rule: &str) {
     assert!(found.is_empty(), "{rule}\n  {}", found.join("\n  "));
 }
 
-#[test]
-fn imports_run_one_way() {
+/// What cargo says of the checkout.
+fn cargo(words: &[&str]) -> Vec<u8> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let output = Command::new(cargo)
-        .args([
-            "metadata",
-            "--no-deps",
-            "--format-version",
-            "1",
-            "--offline",
-        ])
+        .args(words)
+        .arg("--offline")
         .current_dir(repository())
         .output()
-        .unwrap();
+        .expect("cargo can be run");
     assert!(
         output.status.success(),
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    output.stdout
+}
+
+#[test]
+fn without_its_feature_nothing_of_kube_is_built_and_one_tls_provider_is_there() {
+    let tree = |more: &[&str]| {
+        let words = [
+            "tree",
+            "--package",
+            "understudy",
+            "--prefix",
+            "none",
+            "--locked",
+        ];
+        let text = cargo(&[&words[..], more].concat());
+        let text = String::from_utf8(text).unwrap();
+        let names = text.lines().filter_map(|line| line.split(' ').next());
+        names.map(str::to_owned).collect::<BTreeSet<String>>()
+    };
+    let built = ["--edges", "normal,build"];
+    let without = tree(&[&built[..], &["--no-default-features"]].concat());
+    assert!(without.contains("tokio"), "{without:?}");
+    let of_kube = |name: &&String| name.contains("kube") || name.starts_with("k8s-");
+    let found: Vec<&String> = without.iter().filter(of_kube).collect();
+    assert!(found.is_empty(), "{found:?}");
+    let with = tree(&built);
+    assert!(
+        with.contains("understudy-kube") && with.contains("ring"),
+        "{with:?}"
+    );
+    for other in ["aws-lc-rs", "openssl", "native-tls", "boring"] {
+        assert!(!with.contains(other), "{other}");
+    }
+}
+
+#[test]
+fn imports_run_one_way() {
+    let metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata).unwrap();
     let allowed: BTreeMap<&str, &[&str]> = IMPORTS.into_iter().collect();
     let members: BTreeSet<&str> = metadata["packages"]
         .as_array()
