@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
+use kube::Client;
 use kube::api::{
     Api as Objects, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams,
 };
@@ -29,6 +30,25 @@ use crate::stage::{Place, Scene};
 
 /// Longest wait for a definition to be served. Default: 30 s.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The objects of a kind, in a namespace or in the whole cluster.
+pub(crate) fn objects(
+    client: Client,
+    api: &Api,
+    namespace: Option<&str>,
+) -> Objects<DynamicObject> {
+    let resource = ApiResource {
+        group: api.group.clone(),
+        version: api.version.clone(),
+        api_version: api.api_version(),
+        kind: api.kind.clone(),
+        plural: api.plural.clone(),
+    };
+    match namespace.filter(|it| !it.is_empty()) {
+        Some(namespace) => Objects::namespaced_with(client, namespace, &resource),
+        None => Objects::all_with(client, &resource),
+    }
+}
 
 /// A real API server that must keep whatever it is sent.
 #[derive(Clone)]
@@ -83,17 +103,7 @@ impl Live {
     }
 
     fn objects(&self, api: &Api, namespace: Option<&str>) -> Objects<DynamicObject> {
-        let resource = ApiResource {
-            group: api.group.clone(),
-            version: api.version.clone(),
-            api_version: api.api_version(),
-            kind: api.kind.clone(),
-            plural: api.plural.clone(),
-        };
-        match namespace.filter(|it| !it.is_empty()) {
-            Some(namespace) => Objects::namespaced_with(self.0.client(), namespace, &resource),
-            None => Objects::all_with(self.0.client(), &resource),
-        }
+        objects(self.0.client(), api, namespace)
     }
 
     /// Asks the server whether it knows every field; one that is too old to say so answers yes.

@@ -8,9 +8,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kube::api::{
-    Api as Objects, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams,
-};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Client, Config, ResourceExt as _};
 use serde_json::{Map, Value, json};
@@ -20,7 +18,7 @@ use understudy_kube::cluster::memory::Review;
 
 use super::forbidden::table;
 use super::{CONTROL, SIDECAR};
-use crate::live::load;
+use crate::live::{load, objects};
 
 /// Longest wait until a server has heard of a policy or a definition. Default: 30 s.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,20 +49,6 @@ async fn acting_as(user: &str) -> Client {
     config.auth_info.impersonate = Some(user.to_owned());
     config.auth_info.impersonate_groups = Some(vec!["system:masters".to_owned()]);
     Client::try_from(config).expect("a client")
-}
-
-fn objects(client: &Client, api: &Api, namespace: Option<&str>) -> Objects<DynamicObject> {
-    let resource = ApiResource {
-        group: api.group.clone(),
-        version: api.version.clone(),
-        api_version: api.api_version(),
-        kind: api.kind.clone(),
-        plural: api.plural.clone(),
-    };
-    match namespace {
-        Some(namespace) => Objects::namespaced_with(client.clone(), namespace, &resource),
-        None => Objects::all_with(client.clone(), &resource),
-    }
 }
 
 /// As it may be sent: without what a server writes itself.
@@ -126,13 +110,13 @@ impl Server {
         let mut object = plain(api, object);
         object["metadata"]["annotations"][MADE] = json!("true");
         let object: DynamicObject = serde_json::from_value(object).unwrap();
-        let objects = objects(&self.admin, api, namespace);
+        let objects = objects(self.admin.clone(), api, namespace);
         said(objects.create(&PostParams::default(), &object).await)
     }
 
     /// Takes an object of these tests away, whatever protects it, and waits until it is gone. Anybody else's stays.
     async fn forget(&self, api: &Api, namespace: Option<&str>, name: &str) {
-        let objects = objects(&self.admin, api, namespace);
+        let objects = objects(self.admin.clone(), api, namespace);
         let until = tokio::time::Instant::now() + PATIENCE;
         let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
         while let Ok(Some(found)) = objects.get_opt(name).await
@@ -156,7 +140,7 @@ impl Server {
             ..
         } = review;
         let namespace = review.namespace.as_deref();
-        let theirs = objects(account, api, namespace);
+        let theirs = objects(account.clone(), api, namespace);
         if review.operation == "CREATE" {
             let object: DynamicObject = serde_json::from_value(plain(api, object)).unwrap();
             let dry = PostParams {
@@ -262,7 +246,7 @@ impl Server {
                     dry_run: true,
                     ..PostParams::default()
                 };
-                let answer = objects(account, api, Some("redis"))
+                let answer = objects(account.clone(), api, Some("redis"))
                     .create(&dry, &object)
                     .await;
                 denied |= matches!(said(answer), Said::Denied(_));
