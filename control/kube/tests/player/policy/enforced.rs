@@ -16,7 +16,7 @@ use understudy_kube::cluster::Api;
 use understudy_kube::cluster::live::LiveCluster;
 use understudy_kube::cluster::memory::Review;
 
-use super::forbidden::table;
+use super::forbidden::{Table, table};
 use super::{CONTROL, SIDECAR};
 use crate::live::{load, objects};
 
@@ -119,13 +119,19 @@ impl Server {
         let objects = objects(self.admin.clone(), api, namespace);
         let until = tokio::time::Instant::now() + PATIENCE;
         let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-        while let Ok(Some(found)) = objects.get_opt(name).await
-            && found.annotations().contains_key(MADE)
-        {
+        loop {
+            match objects.get_opt(name).await {
+                Ok(Some(found)) if found.annotations().contains_key(MADE) => {
+                    // Either finds nothing once the other has done its work.
+                    let _ = objects.delete(name, &DeleteParams::default()).await;
+                    let _ = objects.patch(name, &PatchParams::default(), &free).await;
+                }
+                Ok(_) => return,
+                // Definitions were just made: not now.
+                Err(kube::Error::Api(status)) if status.code == 429 => {}
+                Err(cause) => panic!("{name}: {cause}"),
+            }
             assert!(tokio::time::Instant::now() < until, "{name} does not go");
-            // Either finds nothing once the other has done its work.
-            let _ = objects.delete(name, &DeleteParams::default()).await;
-            let _ = objects.patch(name, &PatchParams::default(), &free).await;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -199,6 +205,8 @@ impl Server {
             ),
         ];
         for api in &kinds {
+            // A run that failed may have left one behind.
+            self.forget(api, None, name).await;
             let found = rendered.iter().find(|it| it["kind"] == api.kind);
             let mut object = found.expect("in the chart").clone();
             object["metadata"]["name"] = json!(name);
@@ -259,7 +267,8 @@ impl Server {
         }
     }
 
-    async fn namespaces(&self) {
+    /// Makes every namespace that somebody writes in.
+    async fn namespaces(&self, table: &Table) {
         let api = Api {
             group: String::new(),
             version: "v1".to_owned(),
@@ -267,7 +276,11 @@ impl Server {
             plural: "namespaces".to_owned(),
             cluster: true,
         };
-        for name in ["redis", "redis-verify"] {
+        let written = table
+            .passed
+            .iter()
+            .filter_map(|it| it.1.namespace.as_deref());
+        for name in written.collect::<BTreeSet<_>>() {
             // One that is there is as good.
             self.make(&api, None, &json!({"metadata": {"name": name}}))
                 .await;
@@ -320,7 +333,7 @@ async fn a_real_server_that_has_policies_decides_as_the_evaluation_does() {
         let cluster = LiveCluster::connect(kubeconfig.as_deref()).await.unwrap();
         load(&cluster, &PathBuf::from(crds)).await;
     }
-    server.namespaces().await;
+    server.namespaces(&table).await;
     let (mut passed, mut denied) = (0, 0);
     let (mut unknown, mut elsewhere) = (BTreeSet::new(), BTreeSet::new());
     for (user, rendered) in [(CONTROL, &table.here), (SIDECAR, &table.agents)] {

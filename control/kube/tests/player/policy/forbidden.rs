@@ -42,14 +42,17 @@ const SOURCE: &str = "understudy may only trigger a ReplicationSource";
 const CLAIM: &str = "this claim is not one of snapshots.admissionPolicy.claims";
 const SPACES: &str = "understudy may only back up the namespaces of snapshots.namespaces";
 const BACKUP: &str = "understudy may only restore and delete backups named us-…";
+const BLUEPRINT: &str =
+    "understudy may only run its blueprint, on workloads of snapshots.namespaces";
 const IMAGE: &str =
     "a Job of understudy may only run its own image, or one of snapshots.admissionPolicy.jobImages";
 const ACCOUNT: &str = "a Job of understudy may only run as an account of snapshots.admissionPolicy.jobServiceAccounts";
 const NODE: &str = "a Job of understudy may not use the node: no host network, host path, privilege or more capabilities";
 
-const RECIPES: [&str; 7] = [
+const RECIPES: [&str; 8] = [
     "csi",
     "csi-group",
+    "kanister",
     "stork",
     "stork-app",
     "velero",
@@ -370,6 +373,36 @@ fn rows(passed: &[(&'static str, Review)], image: &str) -> Vec<Row> {
         json!({}),
     );
 
+    let action = ("CREATE", "actionsets");
+    let of_action = |rest: &[&'static str]| [&["spec", "actions", "0"], rest].concat();
+    row(
+        "a workload of another namespace",
+        BLUEPRINT,
+        action,
+        &of_action(&["object", "namespace"]),
+        json!("kube-system"),
+    );
+    row(
+        "another blueprint",
+        BLUEPRINT,
+        action,
+        &of_action(&["blueprint"]),
+        json!("another"),
+    );
+    row(
+        "a Pod of its own choice",
+        BLUEPRINT,
+        action,
+        &of_action(&["podOverride"]),
+        json!({"hostNetwork": true}),
+    );
+    row(
+        "no action",
+        BLUEPRINT,
+        action,
+        &["spec", "actions"],
+        json!([]),
+    );
     row(
         "another's Lease",
         LEASE,
@@ -480,7 +513,8 @@ fn rows(passed: &[(&'static str, Review)], image: &str) -> Vec<Row> {
 /// Two releases, what they write, and the rows. None without Helm's library.
 pub(super) fn table() -> Option<Table> {
     let told = |by: &str| {
-        json!({"recipes": RECIPES, "by": by, "admissionPolicy": {"claims": ["data-0"]},
+        let kanister = json!({"blueprint": "redis-pvc", "objectName": "redis"});
+        json!({"recipes": RECIPES, "by": by, "admissionPolicy": {"claims": ["data-0"]}, "params": {"kanister": kanister},
             "verify": {"namespace": "redis-verify", "image": "understudy:1"}})
     };
     let mut objects = rendered(&[told("here"), told("agents")])?.into_iter();
