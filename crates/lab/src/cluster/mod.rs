@@ -145,8 +145,7 @@ impl Cluster {
     /// A kubeconfig of a service account of a release, as the release's own objects give it rights: accounts, roles, bindings and
     /// admission policies. They are made here, in our namespace; nothing else of the release is.
     pub async fn account(&self, release: &[Value], account: &str) -> Result<PathBuf, LabError> {
-        let granted = rights::grant(&self.objects, &self.place, release).await?;
-        lock(&self.granted).extend(granted);
+        rights::grant(&self.objects, &self.place, release, &self.granted).await?;
         rights::kubeconfig(&self.objects, &self.place, &self.kubeconfig, account).await
     }
 

@@ -2,12 +2,13 @@
 
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use kube::config::{AuthInfo, Kubeconfig};
 use serde_json::{Value, json};
 
 use super::api::{Kind, Objects, name, text};
-use super::{LABEL, Place};
+use super::{LABEL, Place, lock};
 use crate::error::LabError;
 
 /// Kinds that say who may do what. The others of a release are left out.
@@ -21,13 +22,13 @@ const RIGHTS: [Kind; 7] = [
     Kind::ADMISSION_POLICY_BINDING,
 ];
 
-/// Makes what a release says of rights; answers with what is of the whole cluster.
+/// Makes what a release says of rights. What is of the whole cluster goes onto the list before it is made.
 pub(super) async fn grant(
     objects: &Objects,
     place: &Place,
     release: &[Value],
-) -> Result<Vec<(Kind, String)>, LabError> {
-    let mut wide = Vec::new();
+    granted: &Mutex<Vec<(Kind, String)>>,
+) -> Result<(), LabError> {
     for object in release {
         let kind = RIGHTS.into_iter().find(|it| it.is_of(object));
         let Some(kind) = kind else {
@@ -36,11 +37,11 @@ pub(super) async fn grant(
         let mut object = object.clone();
         object["metadata"]["labels"][LABEL] = json!(place.name);
         if !kind.is_namespaced() {
-            wide.push((kind, name(&object).to_owned()));
+            lock(granted).push((kind, name(&object).to_owned()));
         }
         objects.create(kind, object).await?;
     }
-    Ok(wide)
+    Ok(())
 }
 
 /// Writes the kubeconfig of an account, with a token that the API server made for it.

@@ -36,7 +36,7 @@ const CONTENT: &str = "understudy may only change the deletion policy of a Volum
 const KEEPS: &str = "understudy may only delete a VolumeSnapshotContent that keeps its snapshot";
 const VOLUME: &str =
     "understudy may only make PersistentVolumes of Longhorn, for a claim of snapshots.namespaces";
-const GROUP: &str =
+pub(super) const GROUP: &str =
     "understudy may only change the deletion policy of a VolumeGroupSnapshotContent";
 const SOURCE: &str = "understudy may only trigger a ReplicationSource";
 const CLAIM: &str = "this claim is not one of snapshots.admissionPolicy.claims";
@@ -278,6 +278,13 @@ fn rows(passed: &[(&'static str, Review)], image: &str) -> Vec<Row> {
         content,
         &["spec", "source"],
         json!({"volumeHandles": ["of another"]}),
+    );
+    row(
+        "another's group snapshot",
+        GROUP,
+        content,
+        &["spec", "volumeGroupSnapshotRef", "name"],
+        json!("of-another"),
     );
     let source = ("UPDATE", "replicationsources");
     row(
