@@ -117,11 +117,8 @@ impl World {
     }
 
     fn settle(&mut self, now: Tick) {
-        loop {
+        while self.worker.is_dirty() {
             self.worker.take_dirty(&mut self.dirty);
-            if self.dirty.is_empty() {
-                break;
-            }
             for dial in &self.dirty.dial {
                 self.lane = Some(dial.lane);
                 self.worker.lane_opened(dial.lane, None, now);

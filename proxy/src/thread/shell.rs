@@ -167,11 +167,8 @@ impl Shell {
     /// Does what the core has left to do. Replies are written now; lanes wait for the flusher.
     pub(super) fn settle(self: &Rc<Shell>) {
         let mut dirty = self.dirty.borrow_mut();
-        loop {
+        while self.core.borrow().is_dirty() {
             self.core.borrow_mut().take_dirty(&mut dirty);
-            if dirty.is_empty() {
-                break;
-            }
             self.act_on(&mut dirty);
         }
         if !self.unwritten.borrow().is_empty() {

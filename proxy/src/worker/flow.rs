@@ -339,6 +339,7 @@ impl Worker {
                 owner = lane.owner;
             }
             self.paused = true;
+            self.deadlines_moved();
             if let Some(owner) = owner {
                 self.set_alarm(owner);
             }

@@ -11,6 +11,12 @@ use crate::route::ShardIndex;
 impl Worker {
     /// Panics in debug builds when the worker contradicts itself. Walks over everything: for tests.
     pub fn check_invariants(&self) {
+        if let Some(earliest) = self.earliest_deadline() {
+            debug_assert!(
+                self.next_deadline().is_some_and(|next| next <= earliest),
+                "a deadline is not missed"
+            );
+        }
         for (pool, state) in self.pools.iter().enumerate() {
             for (index, shard) in state.shards.iter().enumerate() {
                 let here = |key: &LaneKey| {

@@ -21,6 +21,7 @@ mod alarms;
 mod answers;
 mod bulk;
 mod counters;
+mod deadlines;
 mod dirty;
 mod errands;
 mod flow;
@@ -72,6 +73,7 @@ use std::sync::Arc;
 use understudy_resp::scan::{RequestScanner, ScanLimits};
 
 use crate::route::{Backend, PoolIndex, RouteTable, ShardIndex};
+use deadlines::Deadlines;
 use gate::Gate;
 use lane::{Lane, LaneKey, LaneState};
 use scripts::Scripts;
@@ -103,6 +105,8 @@ pub struct Worker {
     shared_lanes: Vec<LaneId>,
     /// When to look at sessions with lanes of their own.
     alarms: BTreeSet<(Tick, SessionId)>,
+    /// When to look at everything else.
+    deadlines: Deadlines,
     /// How many commands went to sessions' own lanes.
     arrivals: u64,
     /// Some client takes its replies slowly, and the lane that brought the last ones is to be looked at.
@@ -190,6 +194,7 @@ impl Worker {
             retrying: Vec::new(),
             shared_lanes: Vec::new(),
             alarms: BTreeSet::new(),
+            deadlines: Deadlines::default(),
             arrivals: 0,
             slow: false,
             paused: false,
@@ -328,6 +333,7 @@ impl Worker {
         it.progress = now;
         it.server_id = server_id;
         let key = it.key;
+        self.deadlines_moved();
         self.counters.lanes_opened += 1;
         if let Some(shard) = self.shard_mut(key.pool, key.shard) {
             shard.dial_failures = 0;
@@ -384,6 +390,7 @@ impl Worker {
     /// An order; its answer comes out of [`Worker::take_dirty`] with the same ticket, now or later.
     pub fn order(&mut self, ticket: u64, order: Order, now: Tick) {
         self.obey(ticket, order, now);
+        self.deadlines_moved();
         self.settle(now);
     }
 
@@ -393,6 +400,7 @@ impl Worker {
         self.check_lanes(now);
         self.check_alarms(now);
         self.check_retries(now);
+        self.deadlines_moved();
         self.settle(now);
     }
 
@@ -401,29 +409,6 @@ impl Worker {
     pub fn lease_end(&self) -> Option<Tick> {
         let shards = self.pools.iter().flat_map(|pool| &pool.shards);
         shards.filter_map(|shard| shard.gate.lease_end()).min()
-    }
-
-    /// When [`Worker::tick`] has something to do next.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Tick> {
-        if !self.ready.is_empty() {
-            return Some(Tick(0));
-        }
-        let gates = self
-            .pools
-            .iter()
-            .flat_map(|pool| &pool.shards)
-            .filter_map(|shard| shard.gate.due());
-        let lanes = self
-            .shared_lanes
-            .iter()
-            .filter_map(|id| self.lanes.find(id.index, id.generation))
-            .filter_map(|lane| self.lane_deadline(lane));
-        let next = gates.chain(lanes).chain(self.retry_deadlines()).min();
-        match self.alarms.first() {
-            None => next,
-            Some((alarm, _)) => Some(next.map_or(*alarm, |next| next.min(*alarm))),
-        }
     }
 
     /// Whether there is something to do for the shell.
@@ -491,6 +476,7 @@ impl Worker {
             self.resume(id);
         }
         self.answer_drained(now);
+        self.settle_deadlines(now);
     }
 
     /// The session's reason to wait is over. A session at a gate is woken by that gate only.
@@ -690,6 +676,7 @@ impl Worker {
                 .insert(Lane::new(LaneKey { epoch, ..key }, state, now));
         let lane = LaneId { index, generation };
         self.shared_lanes.push(lane);
+        self.deadlines_moved();
         let shard = self.shard_mut(key.pool, key.shard)?;
         shard.lanes.push(lane);
         let address = shard.address;

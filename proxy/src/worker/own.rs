@@ -246,6 +246,7 @@ impl Worker {
                 // An EXEC on its way is executed whoever listens, so a hold has to wait for it.
                 it.retired = true;
                 self.shared_lanes.push(lane);
+                self.deadlines_moved();
             } else {
                 self.close_own_lane(lane);
             }

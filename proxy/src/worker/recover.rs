@@ -100,6 +100,7 @@ impl Worker {
 
     /// A lane is gone: every command on it gets its row of the retry matrix.
     pub(super) fn lose_lane(&mut self, id: LaneId, why: &LaneLoss, now: Tick) {
+        self.deadlines_moved();
         let Some(lane) = self.remove_lane(id) else {
             return;
         };
@@ -212,6 +213,7 @@ impl Worker {
             session.retry_listed = true;
             self.retrying.push(id);
         }
+        self.deadlines_moved();
         self.progressed(id);
         self.retry_session(id, now);
     }
@@ -290,6 +292,7 @@ impl Worker {
 
     /// A gate opened: what waits for that shard goes at once, with all its time before it.
     pub(super) fn retry_shard(&mut self, pool: PoolIndex, shard: ShardIndex, now: Tick) {
+        self.deadlines_moved();
         let deadline = now.after(self.settings.retry_max);
         for id in &self.retrying {
             let Some(session) = self.sessions.find_mut(id.index, id.generation) else {
