@@ -1,4 +1,4 @@
-//! Drives the core as the shell does, with memory for sockets: one session, one lane, and a server that always answers.
+//! Drives the core as the shell does, with memory for sockets: one session, and servers that always answer.
 
 use std::sync::Arc;
 
@@ -21,8 +21,10 @@ pub(crate) enum Operation {
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) operation: Operation,
-    /// Commands that come and go together.
+    /// Commands that come and go together, to one shard.
     pub(crate) pipeline: u64,
+    /// Shards of the pool. All of them have an open lane.
+    pub(crate) shards: u32,
 }
 
 impl Case {
@@ -31,6 +33,16 @@ impl Case {
             name,
             operation,
             pipeline,
+            shards: 1,
+        }
+    }
+
+    /// The same in a pool of so many shards.
+    pub(crate) const fn of_shards(self, name: &'static str, shards: u32) -> Case {
+        Case {
+            name,
+            shards,
+            ..self
         }
     }
 }
@@ -38,53 +50,64 @@ impl Case {
 /// So many turns: commands in, through the lane, replies out.
 pub(crate) fn run(case: Case, turns: u64) {
     let (requests, replies) = bytes(case);
-    let mut world = World::new();
+    let mut world = World::new(case.shards);
+    world.open_lanes(case.shards);
     for turn in 0..turns {
         world.turn(&requests, &replies, Tick(turn * 100));
     }
 }
 
 fn bytes(case: Case) -> (Vec<u8>, Vec<u8>) {
-    let value = [b'x'; VALUE_BYTES];
     let (mut requests, mut replies) = (Vec::new(), Vec::new());
     for number in 0..case.pipeline {
-        let key = format!("key:{number:08}");
-        match case.operation {
-            Operation::Get => {
-                encode::command(&mut requests, &[b"GET".as_slice(), key.as_bytes()]);
-                encode::bulk(&mut replies, &value);
-            }
-            Operation::Set => {
-                encode::command(&mut requests, &[b"SET".as_slice(), key.as_bytes(), &value]);
-                encode::simple(&mut replies, "OK");
-            }
-        }
+        add(&mut requests, &mut replies, case.operation, number);
     }
     (requests, replies)
+}
+
+/// One command and its reply.
+fn add(requests: &mut Vec<u8>, replies: &mut Vec<u8>, operation: Operation, number: u64) {
+    let key = format!("key:{number:08}");
+    let value = [b'x'; VALUE_BYTES];
+    match operation {
+        Operation::Get => {
+            encode::command(requests, &[b"GET".as_slice(), key.as_bytes()]);
+            encode::bulk(replies, &value);
+        }
+        Operation::Set => {
+            encode::command(requests, &[b"SET".as_slice(), key.as_bytes(), &value]);
+            encode::simple(replies, "OK");
+        }
+    }
 }
 
 struct World {
     worker: Worker,
     session: SessionId,
+    /// Lanes that are open.
+    lanes: u32,
+    /// The one with something to write.
     lane: Option<LaneId>,
     dirty: Dirty,
 }
 
 impl World {
-    fn new() -> World {
-        let member = Member {
-            name: "s1",
-            weight: 1,
-        };
-        let ring = Ring::new(Distribution::Ketama, Hash::Fnv1a_64, None, &[member]);
+    fn new(shards: u32) -> World {
+        let names: Vec<String> = (0..shards).map(|number| format!("s{number}")).collect();
+        let members: Vec<Member<'_>> = names
+            .iter()
+            .map(|name| Member { name, weight: 1 })
+            .collect();
+        let ring = Ring::new(Distribution::Ketama, Hash::Fnv1a_64, None, &members);
+        let shards = names.iter().map(|name| ShardRoute {
+            name: name.clone(),
+            epoch: 0,
+            backend_url: "redis://127.0.0.1:6379".into(),
+        });
         let pool = PoolRoute {
             name: "bench".into(),
-            ring: ring.expect("one member is a ring"),
-            shards: vec![ShardRoute {
-                name: "s1".into(),
-                epoch: 0,
-                backend_url: "redis://127.0.0.1:6379".into(),
-            }],
+            ring: ring.expect("members are a ring"),
+            shards: shards.collect(),
             users: Vec::new(),
             timeout: None,
         };
@@ -96,8 +119,21 @@ impl World {
         World {
             worker,
             session,
+            lanes: 0,
             lane: None,
             dirty: Dirty::default(),
+        }
+    }
+
+    /// Sends commands until every shard has had one.
+    fn open_lanes(&mut self, shards: u32) {
+        for number in 0.. {
+            if self.lanes == shards {
+                return;
+            }
+            let (mut request, mut reply) = (Vec::new(), Vec::new());
+            add(&mut request, &mut reply, Operation::Get, number);
+            self.turn(&request, &reply, Tick(0));
         }
     }
 
@@ -105,7 +141,7 @@ impl World {
     fn turn(&mut self, requests: &[u8], replies: &[u8], now: Tick) {
         self.worker.client_bytes(self.session, requests, now);
         self.settle(now);
-        let lane = self.lane.expect("the first command dials");
+        let lane = self.lane.expect("a command is written to a lane");
         let sent = self.worker.lane_output(lane).len();
         assert_eq!(sent, requests.len(), "all commands go to the server");
         self.worker.lane_wrote(lane, sent, now);
@@ -119,8 +155,9 @@ impl World {
     fn settle(&mut self, now: Tick) {
         while self.worker.is_dirty() {
             self.worker.take_dirty(&mut self.dirty);
+            self.lane = self.dirty.write_lanes.last().copied().or(self.lane);
             for dial in &self.dirty.dial {
-                self.lane = Some(dial.lane);
+                self.lanes += 1;
                 self.worker.lane_opened(dial.lane, None, now);
             }
         }

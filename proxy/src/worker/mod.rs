@@ -11,7 +11,8 @@
 //! it is, and afterwards does what [`Dirty`] lists. So a seed can play any schedule, and the hot path takes no lock.
 //!
 //! Reading order: `ids`, `settings`, `order`, `dirty` are the interface; `run`, `session`, `lane`, `gate` the state;
-//! `admit`, `local`, `queue`, `spread` take commands in; `reply`, `recovery`, `recover` give replies out; `orders` moves gates.
+//! `admit`, `local`, `queue`, `spread` take commands in; `reply`, `recovery`, `recover` give replies out; `orders` moves gates;
+//! `deadlines` knows when to look again.
 //! Beside that way lies another, for what needs a connection of its session's own: `pinned` is its state, `errands` takes in, `own`
 //! sends, `answers` gives out, `unblock` is what a hold does to it, `alarms` its time. What is huge goes in pieces: commands in
 //! `bulk`, replies in `flow`.
