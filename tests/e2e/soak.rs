@@ -217,6 +217,80 @@ async fn hazard_24_a_target_that_came_back_empty_is_named_with_what_to_do() {
     assert_eq!(kept, Reply::bulk("1"));
 }
 
+/// Somebody sets the old server free, or it comes back without what the fence wrote down: it is fenced again, and what it
+/// took meanwhile is nobody's data.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hazard_12_a_source_that_is_a_primary_again_in_soak_is_fenced_again() {
+    let scene = soaking(&one_shard(Cast::Embedded)).await;
+    let source = &scene.sources[0];
+    let freed = source.call(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+    assert_eq!(freed, Reply::ok());
+    said(&scene, "the fence", |shard| {
+        shard["warnings"].to_string().contains("it is fenced again")
+    })
+    .await;
+    let refused = source.call(&["SET", "a", "stray"]).await.unwrap();
+    assert!(
+        matches!(&refused, Reply::Error(text) if text.starts_with("READONLY")),
+        "{refused:?}"
+    );
+    status_matches_the_truth(&scene, "freed by hand").await;
+    let mut client = client(&scene).await;
+    assert_eq!(client.call(&["GET", "a"]).await.unwrap(), Reply::bulk("1"));
+    assert_eq!(client.call(&["SET", "b", "1"]).await.unwrap(), Reply::ok());
+}
+
+/// A field of INFO as a number.
+async fn counter(server: &Server, section: &str, field: &str) -> u64 {
+    let text = server.call(&["INFO", section]).await.unwrap();
+    let text = text.into_bytes().unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let found = text.lines().find_map(|line| line.strip_prefix(field));
+    found
+        .and_then(|rest| rest.strip_prefix(':')?.trim().parse().ok())
+        .unwrap_or_else(|| panic!("INFO {section} has no {field}: {text}"))
+}
+
+/// Writes so many values of 64 KiB; answers the first error.
+async fn fill(client: &mut Wire, prefix: &str, count: usize) -> Option<String> {
+    let value = "x".repeat(64 << 10);
+    for number in 0..count {
+        let key = format!("{prefix}{number}");
+        match client.call(&["SET", &key, &value]).await.unwrap() {
+            Reply::Error(text) => return Some(text),
+            answer => assert_eq!(answer, Reply::ok()),
+        }
+    }
+    None
+}
+
+/// A cache with a limit: what its new server evicted while the way back is open would be evicted from the old one, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hazard_23_nothing_is_evicted_while_the_way_back_is_open() {
+    const FULL: usize = 512; // 32 MiB, of which 16 are allowed.
+    let scene = Scene::start(&one_shard(Cast::Embedded)).await.unwrap();
+    let (source, target) = (&scene.sources[0], &scene.targets[0]);
+    for (name, value) in [("maxmemory", "16mb"), ("maxmemory-policy", "allkeys-lru")] {
+        let set = target.call(&["CONFIG", "SET", name, value]).await.unwrap();
+        assert_eq!(set, Reply::ok());
+    }
+    source.call(&["SET", "a", "1"]).await.unwrap();
+    scene.start_upgrade(&["HOLD-MAX", "2000"]).await.unwrap();
+    scene.wait_for("soak", LIMIT).await.unwrap();
+    let mut client = client(&scene).await;
+    let refused = fill(&mut client, "soak", FULL).await;
+    assert!(
+        refused.as_ref().is_some_and(|text| text.starts_with("OOM")),
+        "a full server that may not evict refuses: {refused:?}"
+    );
+    assert_eq!(counter(target, "stats", "evicted_keys").await, 0);
+    status_matches_the_truth(&scene, "full").await;
+    scene.call(&["UPGRADE", "FINALIZE", POOL]).await.unwrap();
+    scene.wait_for("finalized", LIMIT).await.unwrap();
+    assert_eq!(fill(&mut client, "later", FULL).await, None);
+    assert!(counter(target, "stats", "evicted_keys").await > 0);
+}
+
 /// On 6.2 neither HEXPIRE nor `EXPIRE … GT` exists; a transaction with one of them is dropped there as a whole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_old_server_does_not_know_is_counted_by_key() {
