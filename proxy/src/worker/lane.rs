@@ -1,8 +1,8 @@
 //! A lane: one backend connection that sessions share, and the commands in flight on it.
 //!
 //! ```text
-//!  out   [ answered | written, kept until answered | to write ]        bytes are named by their place in the whole stream:
-//!        ^ base       ^ the first entry's start      ^ sent     ^ end   base ≤ sent ≤ end
+//!  out   [ answered | written, kept until answered | to write ]        by their place in the whole stream (`outbound.rs`)
+//!                   ^ the first entry's start       ^ sent
 //!  in flight   (session 4, run 17, 16 replies) → (session 9, run 3, 1 reply) → …
 //! ```
 //!
@@ -17,6 +17,7 @@ use understudy_resp::scan::ReplyScanner;
 use super::counters::LatencyClass;
 use super::flow::Passing;
 use super::ids::{SessionId, Tick};
+use super::outbound::Outbound;
 use crate::route::{PoolIndex, ShardIndex};
 
 /// What a lane is for.
@@ -114,20 +115,15 @@ pub(super) struct Lane {
     pub(super) active: Tick,
     /// When the lane last made progress: a reply came, or its first command was added. The reply timeout counts from here.
     pub(super) progress: Tick,
-    out: Vec<u8>,
-    base: u64,
-    sent: u64,
+    out: Outbound,
 }
 
-/// Answered bytes at the front that are tolerated before the rest is moved down.
-const COMPACT_MIN: u64 = 16 << 10;
 /// Written bytes that a session's own lane keeps: none of them is sent again from there.
 const OWN_RETAIN_MAX: usize = 64 << 10;
-/// Capacity that an empty lane keeps.
-const KEPT_CAPACITY: usize = 1 << 20;
 
 impl Lane {
-    pub(super) fn new(key: LaneKey, state: LaneState, now: Tick) -> Lane {
+    /// Its commands lie in pieces of so many bytes.
+    pub(super) fn new(key: LaneKey, state: LaneState, piece_bytes: usize, now: Tick) -> Lane {
         Lane {
             key,
             state,
@@ -146,27 +142,19 @@ impl Lane {
             listed: false,
             active: now,
             progress: now,
-            out: Vec::new(),
-            base: 0,
-            sent: 0,
+            out: Outbound::new(piece_bytes),
         }
-    }
-
-    /// Where the next command's bytes will begin.
-    pub(super) fn end(&self) -> u64 {
-        self.base + self.out.len() as u64
     }
 
     /// Where the first unwritten byte lies.
     pub(super) fn sent(&self) -> u64 {
-        self.sent
+        self.out.sent()
     }
 
     /// Adds commands and the entry that waits for their replies, in one step.
     pub(super) fn push(&mut self, bytes: &[u8], mut entry: InFlight, now: Tick) {
-        entry.start = self.end();
-        self.out.extend_from_slice(bytes);
-        entry.end = self.end();
+        entry.start = self.out.push(bytes);
+        entry.end = self.out.end();
         if self.in_flight.is_empty() {
             self.progress = now;
         }
@@ -176,7 +164,7 @@ impl Lane {
 
     /// Adds bytes to the last entry, which goes on until it is closed.
     pub(super) fn append(&mut self, bytes: &[u8], now: Tick) {
-        self.out.extend_from_slice(bytes);
+        self.out.push(bytes);
         (self.active, self.progress) = (now, now);
     }
 
@@ -189,27 +177,20 @@ impl Lane {
 
     /// The last entry's bytes are all there.
     pub(super) fn close_entry(&mut self) {
-        let end = self.end();
+        let end = self.out.end();
         if let Some(entry) = self.in_flight.back_mut() {
             entry.end = end;
         }
     }
 
-    /// Bytes to write.
+    /// The next bytes to write; behind them there may be more.
     pub(super) fn unsent(&self) -> &[u8] {
-        self.out.get(self.place(self.sent)..).unwrap_or_default()
+        self.out.unsent()
     }
 
     /// So many bytes left us. Keeps at most `retain_max` of the written ones.
-    pub(super) fn wrote(&mut self, n: usize, retain_max: usize) {
-        debug_assert!(
-            n <= self.unsent().len(),
-            "the shell wrote more than there was"
-        );
-        self.sent = (self.sent + n as u64).min(self.end());
-        if self.sent - self.base > retain_max as u64 {
-            self.forget_until(self.sent);
-        }
+    pub(super) fn wrote(&mut self, n: usize) {
+        self.out.wrote(n, self.retain_max);
     }
 
     /// Lets go of bytes that are answered.
@@ -217,104 +198,18 @@ impl Lane {
         let needed = self
             .in_flight
             .front()
-            .map_or(self.end(), |entry| entry.start)
-            .min(self.sent);
-        if needed == self.end() {
-            self.base = needed;
-            self.out.clear();
-            if self.out.capacity() > KEPT_CAPACITY {
-                self.out = Vec::new();
-            }
-        } else if needed.saturating_sub(self.base) > COMPACT_MIN.max(self.out.len() as u64 / 4 * 3)
-        {
-            self.forget_until(needed);
-        }
+            .map_or(u64::MAX, |entry| entry.start)
+            .min(self.out.sent());
+        self.out.release(needed);
     }
 
     /// The bytes of an entry, or `None` when they had to be let go.
-    pub(super) fn bytes(&self, start: u64, end: u64) -> Option<&[u8]> {
-        if start < self.base {
-            return None;
-        }
-        self.out.get(self.place(start)..self.place(end))
+    pub(super) fn bytes(&self, entry: &InFlight) -> Option<&[u8]> {
+        self.out.bytes(entry.start, entry.end)
     }
 
+    /// How many bytes are to be written.
     pub(super) fn queued(&self) -> usize {
-        self.unsent().len()
-    }
-
-    fn forget_until(&mut self, until: u64) {
-        let n = self.place(until);
-        self.out.drain(..n);
-        self.base = until;
-    }
-
-    fn place(&self, offset: u64) -> usize {
-        usize::try_from(offset.saturating_sub(self.base))
-            .unwrap_or(usize::MAX)
-            .min(self.out.len())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lane() -> Lane {
-        let key = LaneKey {
-            pool: PoolIndex(0),
-            shard: ShardIndex(0),
-            epoch: 1,
-            protocol: Protocol::Resp2,
-            db: 0,
-        };
-        Lane::new(key, LaneState::Open, Tick(0))
-    }
-
-    fn entry() -> InFlight {
-        let session = SessionId {
-            index: 0,
-            generation: 0,
-        };
-        InFlight {
-            session,
-            run: 0,
-            expect: Expect::Plain,
-            answered: 0,
-            left: 1,
-            start: 0,
-            end: 0,
-            since: Tick(0),
-            class: LatencyClass::Read,
-        }
-    }
-
-    #[test]
-    fn written_bytes_stay_until_they_are_answered() {
-        let mut lane = lane();
-        lane.push(b"first", entry(), Tick(0));
-        lane.push(b"second", entry(), Tick(0));
-        lane.wrote(8, 1 << 20);
-        assert_eq!(lane.unsent(), b"ond");
-        assert_eq!(lane.bytes(0, 5), Some(&b"first"[..]));
-        lane.in_flight.pop_front();
-        lane.release_answered();
-        assert_eq!(lane.bytes(5, 11), Some(&b"second"[..]));
-        lane.wrote(3, 1 << 20);
-        lane.in_flight.pop_front();
-        lane.release_answered();
-        assert_eq!(lane.bytes(5, 11), None);
-        assert_eq!((lane.end(), lane.sent()), (11, 11));
-    }
-
-    #[test]
-    fn above_the_limit_written_bytes_are_let_go_and_the_rest_is_still_sent() {
-        let mut lane = lane();
-        lane.push(b"first", entry(), Tick(0));
-        lane.push(b"second", entry(), Tick(0));
-        lane.wrote(7, 4);
-        assert_eq!(lane.bytes(0, 5), None);
-        assert_eq!(lane.bytes(5, 11), None);
-        assert_eq!(lane.unsent(), b"cond");
+        self.out.queued()
     }
 }

@@ -34,6 +34,7 @@ mod lane;
 mod local;
 mod order;
 mod orders;
+mod outbound;
 mod own;
 mod patience;
 mod pinned;
@@ -366,7 +367,7 @@ impl Worker {
         Took::Continue
     }
 
-    /// Bytes to write to a backend; empty until the lane is open.
+    /// The next bytes to write to a backend; behind them there may be more. Empty until the lane is open.
     #[must_use]
     pub fn lane_output(&self, lane: LaneId) -> &[u8] {
         match self.lanes.find(lane.index, lane.generation) {
@@ -380,7 +381,7 @@ impl Worker {
         let Some(it) = self.lanes.find_mut(lane.index, lane.generation) else {
             return;
         };
-        it.wrote(n, it.retain_max);
+        it.wrote(n);
         self.counters.backend_writes += 1;
         self.counters.backend_bytes_out += n as u64;
         if !it.waiters.is_empty() {
@@ -672,9 +673,8 @@ impl Worker {
         } else {
             LaneState::Dialing
         };
-        let (index, generation) =
-            self.lanes
-                .insert(Lane::new(LaneKey { epoch, ..key }, state, now));
+        let (key, piece_bytes) = (LaneKey { epoch, ..key }, self.settings.lane_piece_bytes);
+        let (index, generation) = self.lanes.insert(Lane::new(key, state, piece_bytes, now));
         let lane = LaneId { index, generation };
         self.shared_lanes.push(lane);
         self.deadlines_moved();
@@ -723,7 +723,7 @@ impl Worker {
         if let Some(lane) = self.lanes.find_mut(id.index, id.generation)
             && lane.state == LaneState::Open
             && !lane.listed
-            && !lane.unsent().is_empty()
+            && lane.queued() > 0
         {
             lane.listed = true;
             self.dirty.write_lanes.push(id);

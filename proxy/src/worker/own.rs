@@ -93,7 +93,7 @@ impl Worker {
         if after > now {
             return Own::After(after);
         }
-        let mut lane = Lane::new(key, LaneState::Dialing, now);
+        let mut lane = Lane::new(key, LaneState::Dialing, self.settings.lane_piece_bytes, now);
         (lane.owner, lane.address) = (Some(id), address);
         let (index, generation) = self.lanes.insert(lane);
         let lane = LaneId { index, generation };

@@ -566,7 +566,7 @@ fn pieces_of(lane: &Lane, session: SessionId) -> Vec<(Piece, u64)> {
         .iter()
         .filter(|entry| entry.session == session && !entry.expect.is_ours())
     {
-        let bytes = lane.bytes(entry.start, entry.end);
+        let bytes = lane.bytes(entry);
         let part = match entry.expect {
             Expect::Part(part) => Some(part),
             Expect::Plain

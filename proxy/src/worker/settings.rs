@@ -45,6 +45,8 @@ pub struct WorkerSettings {
     /// Most bytes of written commands that one lane keeps until they are answered, so that they can be sent again. Default: 16 MiB.
     /// Older ones are let go; if such a lane dies their reads answer an error instead of being sent again.
     pub lane_retain_max: usize,
+    /// In pieces of how many bytes a lane's commands lie in memory. Default: 256 KiB.
+    pub lane_piece_bytes: usize,
     /// How long a lane to an unused db or protocol stays. Default: 5 min.
     pub lane_idle_max: Duration,
     /// Most sessions that a hold may keep waiting. Default: 50,000. At it the gate opens again at the epoch it has.
@@ -104,6 +106,7 @@ impl Default for WorkerSettings {
             transaction_bytes_max: 16 << 20,
             lane_queue_max: 64 << 20,
             lane_retain_max: 16 << 20,
+            lane_piece_bytes: 256 << 10,
             lane_idle_max: Duration::from_secs(300),
             held_sessions_max: 50_000,
             held_bytes_max: 64 << 20,

@@ -101,6 +101,7 @@ impl World {
                     bulk_threshold: if seed % 3 == 2 { 300 } else { 1_000 },
                     lane_queue_max: 2_000,
                     lane_retain_max: if seed % 5 == 4 { 300 } else { 1 << 20 },
+                    lane_piece_bytes: if seed % 4 < 2 { 100 } else { 4_000 },
                     released_per_turn: 2,
                     lane_idle_max: Duration::from_millis(200),
                     held_sessions_max: if seed % 7 == 6 { 2 } else { 1_000 },
