@@ -173,3 +173,44 @@ async fn an_upgrade_passes_while_a_client_sends_and_reads_huge_values() {
     println!("{rounds} huge values went to and fro");
     assert_clean(&verdict(load, &all(&scene.targets)).await);
 }
+
+/// An operator has to know whom to ask.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hazard_28_an_abort_names_the_client_that_has_not_sent_its_value_to_its_end() {
+    let (scene, load) = under_load(&one_shard()).await;
+    let mut client = connect(&scene).await;
+    let address = client.local_addr().unwrap();
+    let head = format!("*3\r\n$3\r\nSET\r\n$4\r\nhuge\r\n${}\r\n", 2 * MIB);
+    client.write_all(head.as_bytes()).await.unwrap();
+    client.write_all(&piece(0)).await.unwrap();
+    let until = tokio::time::Instant::now() + LIMIT;
+    while !is_uploading(&scene).await {
+        assert!(tokio::time::Instant::now() < until, "it is not forwarded");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    scene
+        .start_upgrade(&["HOLD-MAX", "200", "ACCEPT", "other-writers"])
+        .await
+        .unwrap();
+    let status = scene.wait_for("aborted", LIMIT).await.unwrap();
+    let error = status["error"].as_str().unwrap_or_default();
+    assert!(
+        error.contains(&format!(" ({address}) is not sent to its end after ")),
+        "{status:#}"
+    );
+    client.write_all(&piece(1)).await.unwrap();
+    client.write_all(b"\r\n").await.unwrap();
+    expect(&mut client, b"+OK\r\n").await;
+    let again = ["HOLD-MAX", "2000", "ACCEPT", "other-writers"];
+    scene.start_upgrade(&again).await.unwrap();
+    scene.wait_for("soak", LIMIT).await.unwrap();
+    served(&load).await;
+    assert_clean(&verdict(load, &all(&scene.targets)).await);
+}
+
+/// Whether a huge command of some client is on its way to the server.
+async fn is_uploading(scene: &Scene) -> bool {
+    let sessions = scene.call(&["PROXY", "SESSIONS"]).await.unwrap();
+    let text = String::from_utf8(sessions.into_bytes().unwrap()).unwrap();
+    text.lines().any(|line| line.contains("upload"))
+}

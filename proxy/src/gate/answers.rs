@@ -18,6 +18,7 @@ pub(super) fn unanimous(
                 return Err(GateError::NotDrained {
                     worker,
                     in_flight: status.in_flight,
+                    longest: None,
                 }
                 .into());
             }

@@ -32,6 +32,7 @@ mod ids;
 mod invariants;
 mod lane;
 mod local;
+mod longest;
 mod order;
 mod orders;
 mod outbound;
@@ -64,6 +65,7 @@ mod tests;
 pub use counters::{Counters, Histogram, LatencyClass, ShardCounters};
 pub use dirty::{ClientEnd, CloseReason, Dial, Dirty, LaneLoss, RefuseReason, Took};
 pub use ids::{LaneId, SessionId, Tick};
+pub use longest::Longest;
 pub use order::{Ack, GateError, GatePosition, GateStatus, Lease, Order, SessionLine};
 pub use settings::{HeldAfterHalfClose, WorkerSettings};
 

@@ -7,6 +7,7 @@ use understudy_resp::Protocol;
 
 use super::counters::Counters;
 use super::ids::SessionId;
+use super::longest::Longest;
 use crate::route::{PoolIndex, RouteTable, ShardIndex};
 
 /// One order to one worker.
@@ -211,12 +212,14 @@ pub enum GateError {
         given: u64,
     },
     /// HOLD could not drain in time.
-    #[error("NOTHELD worker {worker} in flight {in_flight}")]
+    #[error("NOTHELD worker {worker} in flight {in_flight}{}", behind(longest.as_ref()))]
     NotDrained {
         /// Which worker.
         worker: u16,
         /// What was still in flight.
         in_flight: u64,
+        /// The first of it to come, where that is known.
+        longest: Option<Longest>,
     },
     /// PREPARE or SWITCH found no hold of this term.
     #[error("NOTHELD worker {worker}: shard {shard} is {state} with term {term}: {why}")]
@@ -253,6 +256,10 @@ pub enum GateError {
     /// No such pool or shard in this worker's table.
     #[error("ERR no such shard in this worker's routes")]
     NoShard,
+}
+
+fn behind(longest: Option<&Longest>) -> String {
+    longest.map(|it| format!(": {it}")).unwrap_or_default()
 }
 
 /// One session, for PROXY SESSIONS.

@@ -75,7 +75,7 @@ impl Worker {
                 if let Ack::Gate(status) = &ack
                     && status.state == GatePosition::Open
                 {
-                    self.refuse_waiting(pool, shard);
+                    self.refuse_waiting(pool, shard, now);
                 }
                 ack
             }
@@ -262,7 +262,7 @@ impl Worker {
         if let Some(it) = self.shard_mut(pool, shard) {
             it.counters.leases_lapsed += 1;
         }
-        self.refuse_waiting(pool, shard);
+        self.refuse_waiting(pool, shard, now);
         self.unblock_shard(pool, shard, now);
     }
 
@@ -330,23 +330,28 @@ impl Worker {
             Lapse::Sessions => it.counters.holds_over_sessions += 1,
             Lapse::Bytes => it.counters.holds_over_bytes += 1,
         }
-        self.refuse_waiting(pool, shard);
+        self.refuse_waiting(pool, shard, now);
         self.gate_opened(pool, shard, now);
     }
 
     /// The hold ended before it was drained.
-    fn refuse_waiting(&mut self, pool: PoolIndex, shard: ShardIndex) {
-        let worker = self.settings.worker;
+    fn refuse_waiting(&mut self, pool: PoolIndex, shard: ShardIndex, now: Tick) {
         let Some(it) = self.shard_mut(pool, shard) else {
             return;
         };
-        let in_flight = it.gate.in_flight;
-        for ticket in std::mem::take(&mut it.gate.waiting) {
-            self.dirty.acks.push((
-                ticket,
-                Ack::Refused(GateError::NotDrained { worker, in_flight }),
-            ));
+        let (in_flight, tickets) = (it.gate.in_flight, std::mem::take(&mut it.gate.waiting));
+        if tickets.is_empty() {
+            return;
         }
+        let refused = GateError::NotDrained {
+            worker: self.settings.worker,
+            in_flight,
+            longest: self.longest_in_flight(pool, shard, now),
+        };
+        let acks = tickets
+            .into_iter()
+            .map(|ticket| (ticket, Ack::Refused(refused.clone())));
+        self.dirty.acks.extend(acks);
     }
 
     pub(super) fn check_gates(&mut self, now: Tick) {

@@ -4,7 +4,7 @@
 //! that waits has nothing at any server, so it does not count as in flight: a hold may drain past it, and it goes on,
 //! like every held command, where the gate opens to.
 
-use understudy_resp::args::FrameArgs;
+use understudy_resp::args::{Args, FrameArgs};
 use understudy_resp::command::{self, Class};
 use understudy_resp::encode;
 use understudy_resp::scan::{RequestScanner, Scan, ScanLimits};
@@ -621,8 +621,20 @@ fn pieces_of(lane: &Lane, session: SessionId) -> Vec<(Piece, u64)> {
     pieces
 }
 
-/// The commands in bytes that we composed ourselves.
+/// The commands in bytes that we composed ourselves, and what they may do.
 fn commands_of(bytes: &[u8]) -> Vec<(&[u8], Effect)> {
+    frames_of(bytes, effect_of)
+}
+
+/// The names of the commands in bytes that we composed ourselves, as far as the table knows them.
+pub(super) fn command_names(bytes: &[u8]) -> Vec<Option<&'static str>> {
+    let name = |args: FrameArgs<'_>| Some(command::lookup(args.arg(0))?.name);
+    let frames = frames_of(bytes, name);
+    frames.into_iter().map(|(_, name)| name).collect()
+}
+
+/// The commands in bytes that we composed ourselves, and something about each.
+fn frames_of<T>(bytes: &[u8], about: impl Fn(FrameArgs<'_>) -> T) -> Vec<(&[u8], T)> {
     let (mut at, mut found, mut scanner) = (0, Vec::new(), RequestScanner::new());
     let limits = ScanLimits {
         frame_max: u64::MAX,
@@ -636,7 +648,7 @@ fn commands_of(bytes: &[u8]) -> Vec<(&[u8], Effect)> {
         let frame = rest.get(..len).unwrap_or_default();
         found.push((
             frame,
-            effect_of(FrameArgs {
+            about(FrameArgs {
                 frame,
                 ranges: scanner.args(),
             }),

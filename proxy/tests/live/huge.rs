@@ -2,7 +2,7 @@
 
 use understudy_lab::wire::{Reply, Wire, encode};
 
-use crate::stage::{SOON, Stage, call, config, directory, new, number, old, until};
+use crate::stage::{SOON, Stage, call, config, directory, flat, new, number, old, until};
 
 const MIB: usize = 1 << 20;
 
@@ -41,9 +41,13 @@ async fn hazard_28_a_value_that_is_half_sent_keeps_a_hold_waiting_and_moves_with
         let counted = call(&mut neighbour, "INCR k").await;
         assert_eq!(counted.as_integer(), Some(round), "nobody waits for it");
     }
-    Stage::expect(
-        &stage.ask("PROXY HOLD p s1 0 1 100").await,
-        "-NOTHELD worker ",
+    let refused = flat(&stage.ask("PROXY HOLD p s1 0 1 100").await);
+    assert!(refused.starts_with("-NOTHELD worker "), "{refused}");
+    assert!(
+        refused.contains(" in flight 1: a command of client ")
+            && refused.contains(" (127.0.0.1:")
+            && refused.contains(") is not sent to its end after "),
+        "{refused}"
     );
     Stage::expect(&stage.ask("PROXY GATE p s1").await, "gate open");
 

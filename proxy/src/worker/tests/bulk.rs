@@ -1,7 +1,7 @@
 //! Huge commands and replies: in pieces, on lanes where nobody waits behind them, at one epoch.
 
 use super::*;
-use crate::worker::{ClientEnd, GateError, LaneLoss};
+use crate::worker::{ClientEnd, LaneLoss};
 
 const THRESHOLD: usize = 1_000;
 
@@ -114,10 +114,13 @@ fn a_hold_waits_for_a_stream_and_otherwise_opens_again() {
     assert!(bench.hold(S0, 1).is_none(), "not drained");
     bench.pass(Duration::from_millis(200));
     let (_, ack) = bench.acks.pop().unwrap();
-    assert!(matches!(
-        ack,
-        Ack::Refused(GateError::NotDrained { in_flight: 1, .. })
-    ));
+    let Ack::Refused(refused) = ack else {
+        panic!("{ack:?}")
+    };
+    assert_eq!(
+        refused.to_string(),
+        "NOTHELD worker 0 in flight 1: a command of client 1 (peer) is not sent to its end after 200 ms"
+    );
     assert!(bench.closed_lanes.is_empty(), "the stream goes on");
 
     let (mut bench, _) = warm(1);
