@@ -21,6 +21,7 @@ mod partition;
 mod probe;
 mod proxies;
 mod report;
+mod rights;
 mod sentinel;
 #[cfg(feature = "kube")]
 mod sidecar;

@@ -5,6 +5,7 @@
 use super::blocker::{Acceptable, Blocker};
 use super::facts::{ClientFacts, ServerFacts, ShardFacts};
 use super::versions::{Pair, pair};
+use crate::server::MissingRight;
 
 /// More of the target's memory limit than this in use by the source's data blocks: eviction starts at promotion.
 const MEMORY_SHARE_MAX: f64 = 0.9;
@@ -228,13 +229,28 @@ fn persistence(facts: &ShardFacts) -> Vec<Blocker> {
 fn rights(facts: &ShardFacts) -> Vec<Blocker> {
     let both = [("source", &facts.source), ("target", &facts.target)];
     both.into_iter()
-        .filter(|(_, server)| !server.forbidden.is_empty())
+        .filter(|(_, server)| !server.missing_rights.is_empty())
         .flat_map(|(name, server)| {
+            let missing: Vec<String> = (server.missing_rights.iter())
+                .map(MissingRight::to_string)
+                .collect();
+            let mut rules: Vec<String> = (server.missing_rights.iter())
+                .filter_map(|right| right.rule())
+                .collect();
+            rules.sort();
+            rules.dedup();
+            let remedy = match rules.as_slice() {
+                [] => "give the server its commands by their own names".to_owned(),
+                rules => format!("grant them: ACL SETUSER … {}", rules.join(" ")),
+            };
             must(
                 facts,
                 "rights",
-                format!("the login may not use on the {name}: {}", server.forbidden.join(", ")),
-                "grant them (ACL SETUSER … +config +replicaof +client +info +role +psync +replconf +dump +scan +multi +exec)",
+                format!(
+                    "our login at the {name} may not use: {}",
+                    missing.join(", ")
+                ),
+                &remedy,
             )
         })
         .collect()

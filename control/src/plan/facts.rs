@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::cutover::Standing;
+use crate::server::MissingRight;
 
 /// A server's product and version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,8 +92,9 @@ pub(crate) struct ServerFacts {
     pub sentinels: u64,
     /// Function libraries.
     pub functions: u64,
-    /// Commands that the login may not use, each with what the server said.
-    pub forbidden: Vec<String>,
+    /// What our login may not do there and would have to.
+    #[serde(default)]
+    pub missing_rights: Vec<MissingRight>,
     /// Keys above the size limit that a sample found: name and bytes.
     pub big_keys: Vec<(String, u64)>,
     /// How many keys the sample looked at.

@@ -12,7 +12,7 @@ use super::observed::Observed;
 /// The name of control's connections in CLIENT LIST.
 pub const CONNECTION_NAME: &str = "understudy-control";
 /// A key that nobody has: the fence is probed by deleting it, which changes nothing anywhere.
-const PROBE_KEY: &str = "understudy:no-such-key:76d0f0c1-probe-of-the-fence";
+pub(super) const PROBE_KEY: &str = "understudy:no-such-key:76d0f0c1-probe-of-the-fence";
 
 /// Whether the server keeps what it was told over a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,17 +9,17 @@
 //! A fence that arrives late is a write outage with nobody in charge, and a fence and its undo on two connections can
 //! overtake each other (hazard 9). So there is one connection, and it is never replaced silently.
 
-mod carry;
 mod clients;
 mod error;
 mod info;
 mod link;
 mod observed;
+mod rights;
 
-pub use carry::DryRun;
 pub use clients::ClientLine;
 pub use error::ServerError;
 pub(crate) use error::is_silence;
 pub use info::Info;
 pub use link::{CONNECTION_NAME, Fenced, Former, Probe, Rewrite, ServerLink};
 pub use observed::{Backlog, Observed, ReplicaLine, Role, ServerVersion};
+pub use rights::{MissingRight, rights_missing, rules_needed};

@@ -23,22 +23,6 @@ const SAMPLE: usize = 200;
 /// Larger keys are named, in bytes.
 const BIG: u64 = 8 << 20;
 
-/// Commands that an upgrade needs on both servers, in a form for `ACL DRYRUN`.
-const NEEDED: [&[&str]; 12] = [
-    &["REPLICAOF", "NO", "ONE"],
-    &["CONFIG", "SET", "replica-read-only", "yes"],
-    &["CONFIG", "GET", "save"],
-    &["CLIENT", "LIST"],
-    &["CLIENT", "PAUSE", "1", "WRITE"],
-    &["CLIENT", "UNPAUSE"],
-    &["INFO"],
-    &["ROLE"],
-    &["PSYNC", "?", "-1"],
-    &["DUMP", "k"],
-    &["SCAN", "0"],
-    &["SCRIPT", "LOAD", "return 1"],
-];
-
 /// What was asked for at START.
 pub(crate) struct Asked<'a> {
     pub(crate) pool: &'a str,
@@ -128,7 +112,7 @@ async fn server_facts(world: &World, url: &str) -> Result<ServerFacts, ServerFai
         clients,
         sentinels: sentinels(&mut server).await,
         functions: functions(&mut server, build).await,
-        forbidden: forbidden(&mut server, world, url).await,
+        missing_rights: world.servers.rights_missing(url, build.major).await?,
         big_keys,
         sampled,
         clock_ahead_ms: i64::try_from(clock_ahead_ms).unwrap_or(i64::MAX),
@@ -218,57 +202,6 @@ async fn functions(server: &mut Held, build: Build) -> u64 {
         Ok(answer) => answer.as_slice().map_or(0, <[Value]>::len) as u64,
         Err(_) => 0,
     }
-}
-
-/// What the login may not do. Where the server has no ACL DRYRUN, the harmless half of the commands is tried.
-async fn forbidden(server: &mut Held, world: &World, url: &str) -> Vec<String> {
-    let user = world
-        .servers
-        .login(url)
-        .ok()
-        .and_then(|login| login.username)
-        .unwrap_or_else(|| "default".to_owned());
-    let mut refused = Vec::new();
-    for command in NEEDED {
-        let mut words: Vec<&[u8]> = vec![b"ACL", b"DRYRUN", user.as_bytes()];
-        words.extend(command.iter().map(|word| word.as_bytes()));
-        match server.raw(&words).await {
-            Ok(answer) if answer.is_ok() => {}
-            Ok(answer) => {
-                let why = answer.as_str_lossy().unwrap_or_default();
-                refused.push(format!("{} ({why})", command.join(" ")));
-            }
-            // 6.2 has no DRYRUN: a login without rights shows itself in the harmless ones.
-            Err(_) => return harmless(server).await,
-        }
-    }
-    refused
-}
-
-async fn harmless(server: &mut Held) -> Vec<String> {
-    let tries: [&[&[u8]]; 5] = [
-        &[b"CONFIG", b"GET", b"save"],
-        &[b"CLIENT", b"LIST"],
-        &[b"ROLE"],
-        &[b"SCAN", b"0", b"COUNT", b"1"],
-        &[b"SCRIPT", b"EXISTS", b"x"],
-    ];
-    let mut refused = Vec::new();
-    for command in tries {
-        if let Err(error) = server.raw(command).await {
-            // A server that was retired, and is a target now: it refuses stale reads, and we may ask.
-            if error.cause.starts_with("MASTERDOWN") {
-                continue;
-            }
-            let name = command
-                .iter()
-                .map(|word| String::from_utf8_lossy(word))
-                .collect::<Vec<_>>()
-                .join(" ");
-            refused.push(format!("{name} ({})", error.cause));
-        }
-    }
-    refused
 }
 
 async fn big_keys(server: &mut Held) -> (Vec<(String, u64)>, u64) {

@@ -12,7 +12,7 @@ use understudy_config::BackendUrl;
 use understudy_net::{ClientError, DialError};
 
 use crate::cutover::{Role, Standing};
-use crate::server::{self, Fenced, Observed, Probe, Rewrite, ServerLink};
+use crate::server::{self, Fenced, MissingRight, Observed, Probe, Rewrite, ServerLink};
 
 /// Longest wait for a server's connection or answer. A stall of a server beyond it ends an attempt.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -113,6 +113,18 @@ impl Servers {
         }
     }
 
+    /// What our login would need at a server and does not have; on a connection of its own.
+    pub(crate) async fn rights_missing(
+        &self,
+        url: &str,
+        major: u32,
+    ) -> Result<Vec<MissingRight>, ServerFailure> {
+        let login = self.login(url)?;
+        server::rights_missing(&login, major, SERVER_TIMEOUT)
+            .await
+            .map_err(|error| failure(&login, &error))
+    }
+
     /// How a server stands now.
     pub(crate) async fn standing(&self, url: &str) -> Result<Standing, ServerFailure> {
         Ok(standing(&self.hold(url).await?.observe().await?))
@@ -145,11 +157,7 @@ impl Held {
     fn checked<T>(&mut self, result: Result<T, server::ServerError>) -> Result<T, ServerFailure> {
         result.map_err(|error| {
             self.slot.broken = true;
-            ServerFailure {
-                server: self.url.to_string(),
-                cause: without_address(&self.url, one_line(&error)),
-                silent: error.is_silence(),
-            }
+            failure(&self.url, &error)
         })
     }
 
@@ -268,6 +276,14 @@ impl Held {
     pub(crate) async fn time(&mut self) -> Result<u64, ServerFailure> {
         let result = self.link()?.time().await;
         self.done(result)
+    }
+}
+
+fn failure(server: &BackendUrl, error: &server::ServerError) -> ServerFailure {
+    ServerFailure {
+        server: server.to_string(),
+        cause: without_address(server, one_line(error)),
+        silent: error.is_silence(),
     }
 }
 

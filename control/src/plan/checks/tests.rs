@@ -3,6 +3,7 @@
 use super::super::facts::{Build, Product};
 use super::*;
 use crate::cutover::{Role, Standing};
+use crate::server::MissingRight;
 
 fn server(url: &str, run_id: &str, major: u32, minor: u32) -> ServerFacts {
     ServerFacts {
@@ -43,7 +44,7 @@ fn server(url: &str, run_id: &str, major: u32, minor: u32) -> ServerFacts {
         clients: Vec::new(),
         sentinels: 0,
         functions: 0,
-        forbidden: Vec::new(),
+        missing_rights: Vec::new(),
         big_keys: Vec::new(),
         sampled: 0,
         clock_ahead_ms: 0,
@@ -115,7 +116,7 @@ fn each_fact_has_its_blocker() {
     check(|facts| facts.target.maxmemory = 1_100_000, &["memory"]);
     check(|facts| facts.source.aof = true, &["persistence"]);
     check(
-        |facts| facts.target.forbidden = vec!["REPLICAOF".into()],
+        |facts| facts.target.missing_rights = vec![MissingRight::Keys("DUMP".into())],
         &["rights"],
     );
     check(
