@@ -61,12 +61,6 @@ impl Config {
             read::config(&root, sources)
         }
     }
-
-    /// Reads a text that is a nutcracker.yml, whatever its shape.
-    pub fn from_nutcracker(yaml: &str) -> Result<Self, Problems> {
-        let root = node::read(yaml).map_err(|problem| Problems(vec![problem]))?;
-        nutcracker::config(&root)
-    }
 }
 
 #[cfg(test)]

@@ -256,11 +256,6 @@ impl ServerLink {
         }
     }
 
-    /// Keys per database; databases without keys are left out.
-    pub async fn db_sizes(&mut self) -> Result<std::collections::BTreeMap<u32, u64>, ServerError> {
-        Ok(self.observe().await?.keys)
-    }
-
     /// Sends one command. An error reply is `Ok(Value::Error)`.
     pub async fn raw<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Result<Value, ServerError> {
         self.client

@@ -46,8 +46,8 @@ async fn check(source: Version, target: Version) {
     );
     assert!(pair.on_source("TTL text:2").await.as_i64().unwrap() > 400);
     assert_eq!(
-        pair.source_link.db_sizes().await.unwrap(),
-        pair.target_link.db_sizes().await.unwrap()
+        pair.source_link.observe().await.unwrap().keys,
+        pair.target_link.observe().await.unwrap().keys
     );
     assert_eq!(
         pair.source_link.probe_write().await.unwrap(),

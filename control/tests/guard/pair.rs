@@ -84,7 +84,7 @@ pub(crate) async fn digest(link: &mut ServerLink) -> String {
         .unwrap();
     format!(
         "{:?} {}",
-        link.db_sizes().await.unwrap(),
+        link.observe().await.unwrap().keys,
         digest.as_str_lossy().unwrap()
     )
 }

@@ -124,16 +124,6 @@ impl Socket {
             tracing::trace!(%cause, "end writing");
         }
     }
-
-    /// Our own address, for `REPLCONF` and for logs.
-    pub fn local_ip(&self) -> Option<std::net::IpAddr> {
-        let address = match self {
-            Socket::Tcp(stream) => stream.local_addr(),
-            Socket::Tls(session) => session.tcp().local_addr(),
-            Socket::Unix(_) => return None,
-        };
-        address.ok().map(|address| address.ip())
-    }
 }
 
 /// Reads once. A read that did not fill its room has emptied the kernel's buffer, and with epoll's edges the next bytes
