@@ -124,6 +124,12 @@ impl BackendUrl {
         }
     }
 
+    /// The ACL user that logs in there.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        self.username.as_deref().unwrap_or("default")
+    }
+
     /// Whether both name the same address and database, however one logs in.
     #[must_use]
     pub fn same_server(&self, other: &Self) -> bool {

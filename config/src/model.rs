@@ -110,7 +110,7 @@ pub struct Pool {
     pub shards: Vec<Shard>,
     /// Who may log in as a client; with none, nobody needs to.
     pub users: Vec<User>,
-    /// Logins of backends by user name, for an address that comes without a password (see `with_login`).
+    /// Logins of backends by user name, for an address that comes without a password (see `login_at`).
     pub backend_users: Vec<User>,
     /// Certificate and key, when clients connect by TLS.
     pub tls: Option<TlsFiles>,
@@ -239,14 +239,39 @@ impl Pool {
         Ring::new(self.distribution, self.hash, self.hash_tag, &members)
     }
 
-    /// The same server with the login of this pool, where the address has no password of its own.
+    /// The same server with the login that this pool has for it as a server of that shard. One rule for whoever dials one:
+    /// addresses in routes, orders and the journal come without passwords.
     ///
-    /// An upgrade's target is written without a password, since its address is journalled; this is where it comes from.
+    /// A password of its own stays. The address of the shard's `primary` is reached as the file says it is. Any other, an upgrade's
+    /// target say, is reached as its user where it names one, otherwise as the user of `primary`; the password is that of
+    /// `backend_users`, or that of `primary` where the user is the same.
     #[must_use]
-    pub fn with_login(&self, mut server: BackendUrl) -> BackendUrl {
+    pub fn login_at(&self, shard: &Shard, mut server: BackendUrl) -> BackendUrl {
+        let primary = &shard.primary;
+        if server.password.is_some() {
+            return server;
+        }
+        if server.username.is_none() {
+            server.username.clone_from(&primary.username);
+        }
+        let same_user = server.user() == primary.user();
+        if same_user && server.address() == primary.address() {
+            server.password.clone_from(&primary.password);
+        }
+        let mut server = self.with_login(server);
+        if same_user && server.password.is_none() {
+            server.password.clone_from(&primary.password);
+        }
+        server
+    }
+
+    /// The same server with the password that `backend_users` has for its user, where it has none of its own.
+    pub(crate) fn with_login(&self, mut server: BackendUrl) -> BackendUrl {
         if server.password.is_none() {
-            let name = server.username.as_deref().unwrap_or("default");
-            let user = self.backend_users.iter().find(|user| user.name == name);
+            let user = self
+                .backend_users
+                .iter()
+                .find(|user| user.name == server.user());
             server.password = user.map(|user| user.password.clone());
         }
         server

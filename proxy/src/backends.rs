@@ -1,8 +1,6 @@
 //! How to reach each server, and how the servers are.
 //!
-//! Routes carry addresses without passwords. The login of an address comes from here: its own user where it names one,
-//! otherwise the user of the shard's `primary`; the password from `backend_users`, or from the `primary` when the user is
-//! the same. So an upgrade's target is reached as the source was, unless its address says `user@`.
+//! Routes carry addresses without passwords; the login of an address comes from the pool's configuration (`Pool::login_at`).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -78,7 +76,7 @@ impl Backends {
         let url: BackendUrl = url
             .parse()
             .map_err(|_| "its address cannot be read".to_owned())?;
-        let url = with_login(url, &login.pool, &login.shard.primary);
+        let url = login.pool.login_at(&login.shard, url);
         let mut endpoint = Endpoint::from(&url);
         if let (Scheme::Rediss, Some(tls)) = (url.scheme, &login.tls) {
             endpoint = endpoint.with_tls(tls.clone());
@@ -147,19 +145,6 @@ pub(crate) fn words_for_clients(error: &DialError) -> String {
     }
 }
 
-/// The address with user and password. See the head of this file.
-fn with_login(mut url: BackendUrl, pool: &Pool, primary: &BackendUrl) -> BackendUrl {
-    if url.username.is_none() {
-        url.username.clone_from(&primary.username);
-    }
-    let mut url = pool.with_login(url);
-    if url.password.is_none() && url.username == primary.username {
-        url.password
-            .clone_from(&pool.with_login(primary.clone()).password);
-    }
-    url
-}
-
 fn same_kind(a: &HealthState, b: &HealthState) -> bool {
     matches!(
         (a, b),
@@ -189,64 +174,4 @@ fn logins(config: &Config) -> Result<HashMap<(String, String), Login>, TlsError>
         }
     }
     Ok(logins)
-}
-
-#[cfg(test)]
-mod tests {
-    use understudy_config::{Secret, User};
-
-    use super::*;
-
-    #[track_caller]
-    fn check(primary: &str, target: &str, user: Option<&str>, password: Option<&str>) {
-        let primary: BackendUrl = primary.parse().unwrap();
-        let mut pool = Pool::new("p", "127.0.0.1:0".parse().unwrap(), Vec::new());
-        pool.backend_users = vec![User {
-            name: "bob".into(),
-            password: Secret::new("of-bob"),
-        }];
-        let url = with_login(target.parse().unwrap(), &pool, &primary);
-        assert_eq!(url.username.as_deref(), user, "{target}");
-        assert_eq!(
-            url.password.as_ref().map(Secret::expose),
-            password,
-            "{target}"
-        );
-    }
-
-    #[test]
-    fn a_target_is_reached_as_the_source_unless_it_names_a_user() {
-        check("redis://h:1", "redis://h:2", None, None);
-        check("redis://:secret@h:1", "redis://h:2", None, Some("secret"));
-        check(
-            "redis://al:secret@h:1",
-            "redis://h:2",
-            Some("al"),
-            Some("secret"),
-        );
-        check(
-            "redis://al:secret@h:1",
-            "redis://al@h:2",
-            Some("al"),
-            Some("secret"),
-        );
-        check(
-            "redis://al:secret@h:1",
-            "redis://bob@h:2",
-            Some("bob"),
-            Some("of-bob"),
-        );
-        check(
-            "redis://al:secret@h:1",
-            "redis://eve@h:2",
-            Some("eve"),
-            None,
-        );
-        check(
-            "redis://bob@h:1",
-            "redis://h:2",
-            Some("bob"),
-            Some("of-bob"),
-        );
-    }
 }

@@ -521,19 +521,55 @@ fn control_and_http_are_checked() {
 }
 
 #[test]
-fn a_target_of_an_upgrade_takes_its_login_from_the_pool() {
-    let yaml = "pools: [{ name: p, listen: h:1, backend_users: [{ password: a }, { name: u, password: b }], shards: [{ name: s1, primary: 'redis://h:1' }] }]";
-    let config = parse(yaml).unwrap();
-    let password = |url: &str| {
-        config.pools[0]
-            .with_login(url.parse().unwrap())
-            .password
-            .map(|secret| secret.expose().to_owned())
-    };
-    assert_eq!(password("redis://new:1").as_deref(), Some("a"));
-    assert_eq!(password("redis://u@new:1").as_deref(), Some("b"));
-    assert_eq!(password("redis://u:own@new:1").as_deref(), Some("own"));
-    assert_eq!(password("redis://stranger@new:1"), None);
+fn a_server_of_a_shard_is_reached_as_the_file_says_or_as_its_primary() {
+    #[track_caller]
+    fn check(primary: &str, users: &str, server: &str, user: &str, password: Option<&str>) {
+        let yaml = format!(
+            "pools: [{{ name: p, listen: h:1, backend_users: [{users}], shards: [{{ name: s1, primary: 'redis://{primary}' }}] }}]"
+        );
+        let pool = &parse(&yaml).unwrap().pools[0];
+        let found = pool.login_at(
+            &pool.shards[0],
+            format!("redis://{server}").parse().unwrap(),
+        );
+        let found_password = found.password.as_ref().map(crate::Secret::expose);
+        assert_eq!(
+            (found.user(), found_password),
+            (user, password),
+            "{primary} {server}"
+        );
+    }
+    let (none, bob) = ("", "{ name: bob, password: of-bob }");
+    check("h:1", bob, "h:2", "default", None);
+    check(":secret@h:1", bob, "h:2", "default", Some("secret"));
+    check(":secret@h:1", bob, "default@h:2", "default", Some("secret"));
+    check("al:secret@h:1", bob, "h:2", "al", Some("secret"));
+    check("al:secret@h:1", bob, "al@h:2", "al", Some("secret"));
+    check("al:secret@h:1", bob, "bob@h:2", "bob", Some("of-bob"));
+    check("al:secret@h:1", bob, "eve@h:2", "eve", None);
+    check("bob@h:1", bob, "h:2", "bob", Some("of-bob"));
+    check("al:secret@h:1", bob, "bob:own@h:2", "bob", Some("own"));
+    // The new servers have another password for the same user: each is reached by its own.
+    let new = "{ password: new }";
+    check(":old@h:1", new, "h:1", "default", Some("old"));
+    check(":old@h:1", new, "h:2", "default", Some("new"));
+    check(
+        "al:old@h:1",
+        "{ name: al, password: new }",
+        "al@h:1",
+        "al",
+        Some("old"),
+    );
+    check(
+        "al:old@h:1",
+        "{ name: al, password: new }",
+        "h:2",
+        "al",
+        Some("new"),
+    );
+    // Who names no user is the user of the primary, whatever the pool knows of `default`.
+    check("al:old@h:1", new, "h:2", "al", Some("old"));
+    check("al:old@h:1", none, "default@h:1", "default", None);
 }
 
 #[test]

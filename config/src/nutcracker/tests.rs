@@ -165,7 +165,7 @@ fn the_password_is_for_clients_and_servers() {
         (3, Some("open sesame"))
     );
     assert_eq!(primary.username, None);
-    let target = pool.with_login("redis://new:1/3".parse().unwrap());
+    let target = pool.login_at(&pool.shards[0], "redis://new:1/3".parse().unwrap());
     assert_eq!(
         target.password.as_ref().map(|secret| secret.expose()),
         Some("open sesame")

@@ -51,10 +51,7 @@ pub async fn recover_from_servers(
                     ));
                     continue;
                 };
-                let mut login = pool.with_login(parsed).with_tls(tls);
-                if login.password.is_none() {
-                    login.password.clone_from(&shard.primary.password);
-                }
+                let login = pool.login_at(shard, parsed).with_tls(tls);
                 servers.know(&login);
                 let other = login.to_string();
                 let second = look(&servers, &other, &mut lines, &pool.name, &shard.name).await;

@@ -113,8 +113,7 @@ pub async fn rights_missing(
         ..Greeting::default()
     };
     let mut client = (Client::connect_as(&endpoint, &greeting, timeout).await).map_err(lost)?;
-    let user = server.username.as_deref().unwrap_or("default");
-    let dry_run: Vec<&str> = ["ACL", "DRYRUN", user]
+    let dry_run: Vec<&str> = ["ACL", "DRYRUN", server.user()]
         .into_iter()
         .chain(PSYNC.iter().copied())
         .collect();

@@ -114,13 +114,7 @@ impl Logins {
         let shard_now = (pool_now.shards.iter())
             .find(|it| it.name == shard.name)
             .unwrap_or(shard);
-        let mut server = pool_now.with_login(parsed);
-        let known = &shard_now.primary;
-        let same_user = server.username.is_none() || server.username == known.username;
-        if server.password.is_none() && same_user {
-            server.username.clone_from(&known.username);
-            server.password.clone_from(&known.password);
-        }
+        let server = pool_now.login_at(shard_now, parsed);
         Ok(server.with_tls(pool.backend_tls.as_ref()))
     }
 

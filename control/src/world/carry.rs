@@ -4,9 +4,11 @@
 //! Functions come with the replication. `maxmemory-policy` is applied when the shard is finalized, and
 //! `min-replicas-to-write` never: a new primary without replicas would refuse its first write.
 
+use understudy_config::BackendUrl;
 use understudy_net::Value;
 
 use super::{Held, ServerFailure};
+use crate::server::rules_needed;
 
 /// Settings that mean the same on every measured server and change what clients see.
 const CARRIED: [&str; 12] = [
@@ -75,6 +77,9 @@ pub(crate) async fn carry_settings(
 }
 
 /// Carries the ACL users over but `default`, whose password the servers' own files decide.
+///
+/// Our login at the target is carried over only where it is our login at the source too, by the same password: otherwise it is
+/// somebody else, or nobody could log in any more. It keeps what it needs there: an older source cannot grant all of it.
 pub(crate) async fn carry_users(
     source: &mut Held,
     target: &mut Held,
@@ -100,6 +105,7 @@ pub(crate) async fn carry_users(
             )]);
         }
     };
+    let needed = rules_needed(target.observe().await?.version.major);
     let mut said = Vec::new();
     for line in theirs.iter().take(USERS_MAX) {
         let words: Vec<&str> = line.split(' ').collect();
@@ -114,6 +120,15 @@ pub(crate) async fn carry_users(
         }
         let mut command: Vec<&[u8]> = vec![b"ACL", b"SETUSER", name.as_bytes(), b"reset"];
         command.extend(rules.iter().map(|rule| rule.as_bytes()));
+        if *name == target.login().user() {
+            if !same_login(source.login(), target.login()) {
+                said.push(format!(
+                    "ACL user {name} is our login at the target and not the same at the source, and was not carried over"
+                ));
+                continue;
+            }
+            command.extend(needed.iter().map(String::as_bytes));
+        }
         match target.raw(&command).await {
             Ok(_) => said.push(format!("ACL user {name} was carried over")),
             Err(error) if error.silent => return Err(error),
@@ -151,6 +166,11 @@ pub(crate) async fn carry_scripts(
             scripts.len()
         )]),
     }
+}
+
+fn same_login(one: &BackendUrl, other: &BackendUrl) -> bool {
+    let password = |login: &BackendUrl| login.password.as_ref().map(|it| it.expose().to_owned());
+    one.user() == other.user() && password(one) == password(other)
 }
 
 /// Whether two lines of ACL LIST say the same. Redis 8.2.3 and Valkey 8.1.8 name `sanitize-payload`, which every user has who

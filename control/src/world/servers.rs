@@ -161,6 +161,11 @@ impl Held {
         })
     }
 
+    /// How we log in there.
+    pub(crate) fn login(&self) -> &BackendUrl {
+        &self.url
+    }
+
     /// False when a call was not finished: what was asked behind it was not asked.
     pub(crate) fn is_usable(&self) -> bool {
         self.slot.link.as_ref().is_some_and(ServerLink::is_usable)
