@@ -40,20 +40,24 @@ mod user_tests {
     }
 
     impl Scene {
-        /// Both servers have a user `app`, whom we are at both; `passwords` are those at the source and at the target.
+        /// From 6.2 to 8.2, each with a user `app` who has what an upgrade needs there, and more at the source.
         async fn start(passwords: [&str; 2]) -> Scene {
-            let source = Server::bare(Version::Redis6_2_14).await.unwrap();
-            let target = Server::bare(Version::Redis8_2_3).await.unwrap();
-            let rules = |major| rules_needed(major).join(" ");
-            let user = format!("ACL SETUSER app on >{}", passwords[0]);
-            // 6.2 knows `acl` as a whole only where one of its words is new.
-            say(
-                &source,
-                &format!("{user} ~* {} {CARRYING} +set +zadd", rules(6)),
-            )
-            .await;
-            let user = format!("ACL SETUSER app on >{}", passwords[1]);
-            say(&target, &format!("{user} ~* {} {CARRYING} +set", rules(8))).await;
+            let rules = |major| format!("~* {} {CARRYING} +set", rules_needed(major).join(" "));
+            let rules = [format!("{} +zadd", rules(6)), rules(8)];
+            let versions = [Version::Redis6_2_14, Version::Redis8_2_3];
+            Scene::with(versions, passwords, [&rules[0], &rules[1]]).await
+        }
+
+        /// Both servers have a user `app`, whom we are at both; what is two stands at the source and at the target.
+        async fn with(versions: [Version; 2], passwords: [&str; 2], rules: [&str; 2]) -> Scene {
+            let source = Server::bare(versions[0]).await.unwrap();
+            let target = Server::bare(versions[1]).await.unwrap();
+            for (server, password, rules) in [
+                (&source, passwords[0], rules[0]),
+                (&target, passwords[1], rules[1]),
+            ] {
+                say(server, &format!("ACL SETUSER app on >{password} {rules}")).await;
+            }
             say(&source, "ACL SETUSER bob on >pw ~bob:* +get").await;
             say(&source, "SET k v PX 3600000").await;
 
@@ -146,5 +150,28 @@ mod user_tests {
         assert!(report.contains("ACL user bob was carried over"), "{report}");
         let (url, _) = scene.login("two").await;
         assert_eq!(rights_missing(&url, 8, LIMIT).await.unwrap(), []);
+    }
+
+    /// 6.2 takes no rule about a word of a command that is allowed as a whole.
+    #[tokio::test]
+    async fn our_own_login_with_all_commands_is_carried_over_to_6_2() {
+        let least = format!("~* {} +acl|list +acl|setuser", rules_needed(6).join(" "));
+        let versions = [Version::Redis6_2_14, Version::Redis6_2_14];
+        let scene = Scene::with(versions, ["pw", "pw"], ["~* +@all", &least]).await;
+        let report = scene.soaks().await;
+        assert!(report.contains("ACL user app was carried over"), "{report}");
+        let (_, mut link) = scene.login("pw").await;
+        let added = link.raw(&["ZADD", "board", "1", "ann"]).await.unwrap();
+        assert_eq!(added.as_i64(), Some(1), "{added:?}");
+    }
+
+    #[tokio::test]
+    async fn carrying_our_own_login_does_not_keep_others_from_being_carried() {
+        let source = format!("~* {} +acl|list", rules_needed(7).join(" "));
+        let versions = [Version::Redis7_0_15, Version::Redis8_2_3];
+        let scene = Scene::with(versions, ["pw", "pw"], [&source, "~* +@all"]).await;
+        let report = scene.soaks().await;
+        assert!(report.contains("ACL user bob was carried over"), "{report}");
+        assert!(report.contains("ACL user app was carried over"), "{report}");
     }
 }

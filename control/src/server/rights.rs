@@ -19,7 +19,7 @@ use super::error::ServerError;
 use super::link::{CONNECTION_NAME, PROBE_KEY};
 
 /// What control, the proxies and the servers' own replication say by one login, each with arguments that it could have.
-const NEEDED: [&[&str]; 26] = [
+const NEEDED: [&[&str]; 29] = [
     &["INFO", "everything"],
     &["ROLE"],
     &["TIME"],
@@ -47,6 +47,10 @@ const NEEDED: [&[&str]; 26] = [
     &["PEXPIREAT", PROBE_KEY, "1"],
     &["DEL", PROBE_KEY],
     &["SCRIPT", "LOAD", "return 1"],
+    // The proxies' own words: around a command that blocks, and for `$` of XREAD.
+    &["UNWATCH"],
+    &["PFCOUNT", PROBE_KEY],
+    &["XREVRANGE", PROBE_KEY, "+", "-", "COUNT", "1"],
 ];
 /// What 7.0 has on top, and is used there.
 const NEEDED_SINCE_7: [&[&str]; 1] = [&["PEXPIRETIME", PROBE_KEY]];
@@ -67,6 +71,14 @@ pub enum MissingRight {
 }
 
 impl MissingRight {
+    fn command(&self) -> &str {
+        match self {
+            MissingRight::Command(name)
+            | MissingRight::Keys(name)
+            | MissingRight::Unknown(name) => name,
+        }
+    }
+
     /// What grants it, as a rule of `ACL SETUSER`. A renamed command cannot be granted.
     pub fn rule(&self) -> Option<String> {
         match self {
@@ -133,7 +145,8 @@ pub async fn rights_missing(
             missing.extend(denied(&commands, &answers));
             Ok(missing)
         }
-        _ if missing.contains(&MissingRight::Command("MULTI".to_owned())) => Ok(missing),
+        // Without it nothing else can be tried.
+        _ if missing.iter().any(|right| right.command() == "MULTI") => Ok(missing),
         other => Err(ServerError::Unexpected {
             server: server.to_string(),
             command: "MULTI".to_owned(),
@@ -165,8 +178,8 @@ fn denied<'a>(
         let command = name(command);
         // EXEC says EXECABORT, and why behind it.
         match text.contains("NOPERM") {
-            true if text.contains("access") => Some(MissingRight::Keys(command)),
-            true => Some(MissingRight::Command(command)),
+            true if text.contains(" to run the ") => Some(MissingRight::Command(command)),
+            true => Some(MissingRight::Keys(command)),
             false if text.starts_with("ERR unknown command") => {
                 Some(MissingRight::Unknown(command))
             }

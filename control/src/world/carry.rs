@@ -105,9 +105,18 @@ pub(crate) async fn carry_users(
             )]);
         }
     };
-    let needed = rules_needed(target.observe().await?.version.major);
+    // Before 7.0 there is nothing that an older source cannot grant; and 6.2 takes no rule about a word of a command that it
+    // allows as a whole.
+    let needed = match target.observe().await?.version.major {
+        major @ 7.. => rules_needed(major),
+        _ => Vec::new(),
+    };
     let mut said = Vec::new();
-    for line in theirs.iter().take(USERS_MAX) {
+    // Ours last: it may not grant what carrying the others takes.
+    let own = format!("user {} ", target.login().user());
+    let (ours_there, others): (Vec<_>, Vec<_>) =
+        (theirs.iter().take(USERS_MAX)).partition(|line| line.starts_with(&own));
+    for line in others.into_iter().chain(ours_there) {
         let words: Vec<&str> = line.split(' ').collect();
         let ["user", name, rules @ ..] = words.as_slice() else {
             continue;

@@ -285,6 +285,29 @@ async fn a_command_that_was_renamed_is_named_and_cannot_be_granted() {
 }
 
 #[tokio::test]
+async fn without_transactions_nothing_else_is_tried() {
+    let options = ServerOptions::new().set("rename-command", "MULTI \"\"");
+    let server = Server::start(Version::Redis8_2_3, options).await.unwrap();
+    let url = server.url().parse().unwrap();
+    let missing = rights_missing(&url, 8, SOON).await.unwrap();
+    assert_eq!(missing, [MissingRight::Unknown("MULTI".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_users_name_is_not_taken_for_the_reason() {
+    let server = Server::bare(Version::Redis8_2_3).await.unwrap();
+    let rules = rules_needed(8).join(" ");
+    let user = format!("ACL SETUSER dataaccess on >pw ~* {rules} -role");
+    let words: Vec<&str> = user.split(' ').collect();
+    server.call(&words).await.unwrap();
+    let url = format!("redis://dataaccess:pw@127.0.0.1:{}", server.port());
+    let missing = rights_missing(&url.parse().unwrap(), 8, SOON)
+        .await
+        .unwrap();
+    assert_eq!(missing, [MissingRight::Command("ROLE".to_owned())]);
+}
+
+#[tokio::test]
 async fn settings_clock_and_clients_are_read() {
     on_every_version(async |version, _, link| {
         link.config_set("maxmemory-policy", "allkeys-lru")
