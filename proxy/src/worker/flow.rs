@@ -80,6 +80,14 @@ impl Worker {
         self.counters.replies_streamed += 1;
         self.give_some(&entry, &bytes);
         self.lane_alive(id, now);
+        // A server that began to answer has to go on, however long it could let a blocked client wait before.
+        if let Some(owner) = self
+            .lanes
+            .find(id.index, id.generation)
+            .and_then(|lane| lane.owner)
+        {
+            self.set_alarm(owner);
+        }
         Ok(())
     }
 

@@ -53,7 +53,7 @@ impl Worker {
             .filter(here)
             .flat_map(|lane| lane.in_flight.iter().map(move |entry| (lane, entry)))
             .filter(|(_, entry)| entry.left > 0 && !entry.expect.is_ours())
-            .min_by_key(|(_, entry)| entry.since)?;
+            .min_by_key(|(lane, entry)| (self.blocks(lane, entry), entry.since))?;
         let session = (self.sessions).find(entry.session.index, entry.session.generation);
         Some(Longest {
             command: command_name(lane, entry),
@@ -61,6 +61,13 @@ impl Worker {
             incomplete: entry.end == u64::MAX,
             waited_us: now.since(entry.since),
         })
+    }
+
+    /// A command that blocks is ended by a word of ours, so it is not what is waited for while anything else is in flight.
+    fn blocks(&self, lane: &Lane, entry: &InFlight) -> bool {
+        let session = (self.sessions).find(entry.session.index, entry.session.generation);
+        let errand = session.and_then(|it| it.pinned.as_ref()?.errand.as_ref());
+        lane.owner.is_some() && errand.is_some_and(|it| it.run == entry.run && it.blocks())
     }
 }
 

@@ -83,6 +83,7 @@ use lane::{Lane, LaneKey, LaneState};
 use scripts::Scripts;
 use session::{Session, Stop};
 use slab::Slab;
+use unblock::LeftBehind;
 
 /// Buffers that are kept for the next session that needs one, and their largest size.
 const SPARE_MAX: usize = 64;
@@ -111,6 +112,8 @@ pub struct Worker {
     alarms: BTreeSet<(Tick, SessionId)>,
     /// When to look at everything else.
     deadlines: Deadlines,
+    /// What waited for sessions that went, or for their turn in a room: it goes on at the end of this call.
+    left_behind: Vec<LeftBehind>,
     /// How many commands went to sessions' own lanes.
     arrivals: u64,
     /// Some client takes its replies slowly, and the lane that brought the last ones is to be looked at.
@@ -199,6 +202,7 @@ impl Worker {
             shared_lanes: Vec::new(),
             alarms: BTreeSet::new(),
             deadlines: Deadlines::default(),
+            left_behind: Vec::new(),
             arrivals: 0,
             slow: false,
             paused: false,
@@ -479,6 +483,9 @@ impl Worker {
             }
             self.resume(id);
         }
+        if !self.left_behind.is_empty() {
+            self.go_on_behind(now);
+        }
         self.answer_drained(now);
         self.settle_deadlines(now);
     }
@@ -632,7 +639,8 @@ impl Worker {
         if let Some(scanner) = session.scanner {
             self.keep_scanner(scanner);
         }
-        self.resume_lanes(&session.held_back, session.active);
+        let lanes = session.held_back.into_iter();
+        self.left_behind.extend(lanes.map(LeftBehind::Lane));
         keep_spare(&mut self.spare, session.out);
         keep_spare(&mut self.spare, session.input);
     }

@@ -455,7 +455,11 @@ impl Worker {
             .copied()
             .collect();
         for id in due {
-            let Some(lane) = self.lanes.find(id.index, id.generation) else {
+            // One that was given up may have handed its commands to another.
+            let lane = self.lanes.find(id.index, id.generation);
+            let Some(lane) =
+                lane.filter(|lane| self.lane_deadline(lane).is_some_and(|at| at <= now))
+            else {
                 continue;
             };
             let key = lane.key;
@@ -636,7 +640,10 @@ pub(super) fn command_names(bytes: &[u8]) -> Vec<Option<&'static str>> {
 /// The commands in bytes that we composed ourselves, and something about each.
 fn frames_of<T>(bytes: &[u8], about: impl Fn(FrameArgs<'_>) -> T) -> Vec<(&[u8], T)> {
     let (mut at, mut found, mut scanner) = (0, Vec::new(), RequestScanner::new());
+    // What the limits of clients' commands are was decided when they came.
     let limits = ScanLimits {
+        args_max: u32::MAX,
+        bulk_max: u64::MAX,
         frame_max: u64::MAX,
         ..ScanLimits::default()
     };

@@ -19,6 +19,15 @@ use crate::route::{PoolIndex, ShardIndex};
 
 /// Lanes of waiting sessions that are dialled at a time when a gate moves.
 const DIALS_MAX: usize = 256;
+/// What somebody who left kept waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LeftBehind {
+    /// Those in the room of a gate, who go in the order in which they came.
+    Room(PoolIndex, ShardIndex),
+    /// A lane that was not read for its sake.
+    Lane(LaneId),
+}
+
 impl Worker {
     /// A hold has begun, or a lane opened during one: whatever of this shard waits on lanes of sessions' own is taken back.
     pub(super) fn unblock_shard(&mut self, pool: PoolIndex, shard: ShardIndex, now: Tick) {
@@ -269,8 +278,25 @@ impl Worker {
         };
         errand.place = place;
         let arrival = errand.arrival;
-        if let Some(it) = self.shard_mut(pool, shard) {
-            it.gate.room.remove(&arrival);
+        if let Some(it) = self.shard_mut(pool, shard)
+            && it.gate.room.remove(&arrival).is_some()
+        {
+            let room = LeftBehind::Room(pool, shard);
+            if self.left_behind.last() != Some(&room) {
+                self.left_behind.push(room);
+            }
+        }
+    }
+
+    /// Whoever was in line behind one that left its room has its turn, and a lane whose client went is read again.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn go_on_behind(&mut self, now: Tick) {
+        while let Some(what) = self.left_behind.pop() {
+            match what {
+                LeftBehind::Room(pool, shard) => self.empty_room(pool, shard, now),
+                LeftBehind::Lane(lane) => self.resume_lanes(&[lane], now),
+            }
         }
     }
 

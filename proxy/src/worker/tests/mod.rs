@@ -11,6 +11,7 @@ mod local;
 mod pinned;
 mod reload;
 mod routing;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
