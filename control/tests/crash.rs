@@ -513,4 +513,125 @@ mod crash_tests {
         gate.is_open(what).await;
         control.stop().await;
     }
+
+    async fn opens(gate: &Gate, most: Duration) -> bool {
+        let deadline = Instant::now() + most;
+        while gate.proxy.gate().state != "open" {
+            if Instant::now() > deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        true
+    }
+    async fn show(control: &Control) -> String {
+        upgrade(control, "STATUS p")
+            .await
+            .as_str_lossy()
+            .unwrap()
+            .lines()
+            .filter(|l| {
+                ["phase", "error", "waiting", "by_hand", "warnings"]
+                    .iter()
+                    .any(|n| l.contains(&format!(".{n}:")))
+            })
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    #[tokio::test]
+    async fn a_committed_shard_is_published_although_the_old_server_is_gone() {
+        let data = tempfile::tempdir().unwrap();
+        let (mut source, target) = (
+            Server::bare(Version::Redis7_0_15).await.unwrap(),
+            Server::bare(Version::Redis8_2_3).await.unwrap(),
+        );
+        let gate = Gate::new(&source.url()).await;
+        let url = source.url();
+        let mut victim = victim_of(
+            data.path(),
+            [&source, &target],
+            &gate.url,
+            "soak",
+            "commit:applied:kill",
+        );
+        let ended = tokio::time::timeout(LIMIT, victim.wait()).await.unwrap();
+        assert_eq!(ended.unwrap().signal(), Some(9));
+        source.kill9().unwrap();
+        let control = Control::start(config(data.path(), &url, &gate.url), None)
+            .await
+            .unwrap();
+        let open = opens(&gate, Duration::from_secs(15)).await;
+        assert!(
+            open,
+            "{:?}\n{}\ntarget {}",
+            gate.proxy.gate(),
+            show(&control).await,
+            call(&target, &["ROLE"]).await
+        );
+    }
+
+    #[tokio::test]
+    async fn a_rollback_that_was_interrupted_is_undone_although_the_old_server_is_gone() {
+        let data = tempfile::tempdir().unwrap();
+        let (mut source, target) = (
+            Server::bare(Version::Redis7_0_15).await.unwrap(),
+            Server::bare(Version::Redis8_2_3).await.unwrap(),
+        );
+        let gate = Gate::new(&source.url()).await;
+        let url = source.url();
+        let mut victim = victim_of(
+            data.path(),
+            [&source, &target],
+            &gate.url,
+            "rolled_back",
+            "fence:applied:kill:2",
+        );
+        let ended = tokio::time::timeout(LIMIT, victim.wait()).await.unwrap();
+        assert_eq!(ended.unwrap().signal(), Some(9));
+        source.kill9().unwrap();
+        let control = Control::start(config(data.path(), &url, &gate.url), None)
+            .await
+            .unwrap();
+        let open = opens(&gate, Duration::from_secs(25)).await;
+        let set = call(&target, &["SET", "a", "1"]).await;
+        assert!(
+            open && set == "OK",
+            "{:?} SET: {set}\n{}",
+            gate.proxy.gate(),
+            show(&control).await
+        );
+    }
+
+    /// The commit is on disk and a client wrote at the target; then the servers changed their roles behind control's back.
+    #[tokio::test]
+    async fn nothing_is_to_be_done_by_hand_where_clients_have_moved_already() {
+        let data = tempfile::tempdir().unwrap();
+        let source = Server::bare(Version::Redis7_0_15).await.unwrap();
+        let target = Server::bare(Version::Redis8_2_3).await.unwrap();
+        let gate = Gate::new(&source.url()).await;
+        let ends = ("soak", "switch:applied:kill");
+        let mut victim = victim_of(data.path(), [&source, &target], &gate.url, ends.0, ends.1);
+        let ended = tokio::time::timeout(LIMIT, victim.wait()).await.unwrap();
+        assert_eq!(ended.unwrap().signal(), Some(9));
+        assert_eq!(gate.proxy.gate().epoch, 1);
+        assert_eq!(call(&target, &["SET", "acknowledged", "1"]).await, "OK");
+        assert_eq!(call(&source, &["REPLICAOF", "NO", "ONE"]).await, "OK");
+        let nowhere = ["REPLICAOF", "127.0.0.1", "1"];
+        assert_eq!(call(&target, &nowhere).await, "OK");
+        let control = Control::start(config(data.path(), &source.url(), &gate.url), None)
+            .await
+            .unwrap();
+        let deadline = Instant::now() + LIMIT;
+        let status = loop {
+            let status = upgrade(&control, "STATUS p").await.as_str_lossy().unwrap();
+            if status.contains("recover --from-servers") {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "{status}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        assert!(!status.contains("REPLICAOF"), "{status}");
+        control.stop().await;
+    }
 }

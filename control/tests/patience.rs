@@ -36,7 +36,7 @@ mod patience_tests {
     /// The second of three.
     const USER: &str = "SETUSER\r\n$3\r\nbob";
     const USERS: &str = "ACL\r\n$4\r\nLIST";
-    const SCRIPT: &str = "*3\r\n$6\r\nSCRIPT\r\n$4\r\nLOAD";
+    const SCRIPT: &str = "LOAD\r\n$8\r\nreturn 7";
     const COMPARING: &str = "MULTI\r\n*1\r\n$4\r\nTIME";
     /// The script that the stub says clients have run: `return 7`.
     const RETURNS_7: &str = "59b6ab2fbe0ee4b25733de0f62e6cda4899ef8e9";

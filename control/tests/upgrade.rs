@@ -580,4 +580,119 @@ mod upgrade_tests {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+
+    async fn get(server: &Server, name: &str) -> String {
+        let mut client = client(server).await;
+        let a = client.call(&["CONFIG", "GET", name]).await.unwrap();
+        a.as_slice().unwrap()[1].as_str_lossy().unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_target_has_its_own_settings_after_a_rollback_and_a_second_upgrade() {
+        let scene = scene(Version::Redis7_0_15, Version::Redis8_2_3).await;
+        let mut target = client(&scene.target).await;
+        for (n, v) in [
+            ("maxmemory-policy", "allkeys-lru"),
+            ("replica-priority", "50"),
+            ("min-replicas-to-write", "0"),
+        ] {
+            target.call(&["CONFIG", "SET", n, v]).await.unwrap();
+        }
+        Scene::is_ok(&scene.start("").await);
+        scene.wait("soak").await;
+        scene.way_back_is("exact").await;
+        Scene::is_ok(&scene.upgrade("ROLLBACK p").await);
+        scene.wait("rolled_back").await;
+        Scene::is_ok(&scene.start("").await);
+        scene.wait("soak").await;
+        scene.way_back_is("exact").await;
+        Scene::is_ok(&scene.upgrade("FINALIZE p").await);
+        scene.wait("finalized").await;
+        assert_eq!(
+            (
+                get(&scene.target, "maxmemory-policy").await,
+                get(&scene.target, "replica-priority").await
+            ),
+            ("allkeys-lru".to_owned(), "50".to_owned())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_retired_target_that_was_given_other_work_is_not_overwritten() {
+        let scene = scene(Version::Redis7_0_15, Version::Redis8_2_3).await;
+        Scene::is_ok(&scene.start("CUTOVER manual").await);
+        let deadline = std::time::Instant::now() + LIMIT;
+        while !scene.status().await.contains("waiting:UPGRADE CUTOVER") {
+            assert!(std::time::Instant::now() < deadline);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Scene::is_ok(&scene.upgrade("ABORT p").await);
+        let mut target = client(&scene.target).await;
+        for words in [
+            &["REPLICAOF", "NO", "ONE"][..],
+            &["FLUSHALL"],
+            &["SET", "other-work", "1"],
+        ] {
+            target.call(words).await.unwrap();
+        }
+        let started = scene.start("").await;
+        let refused = started.as_error().unwrap_or_default();
+        assert!(refused.contains("BLOCKED target-not-empty"), "{started:?}");
+        let v = target.call(&["GET", "other-work"]).await.unwrap();
+        assert!(v.as_str_lossy().as_deref() == Some("1"), "{v:?}");
+    }
+
+    /// 7.0 replicates times, not times to live: an expiry never drifts there.
+    #[tokio::test]
+    async fn a_rollback_takes_no_lost_expiry_for_a_drift() {
+        let scene = scene(Version::Redis7_0_15, Version::Redis8_2_3).await;
+        Scene::is_ok(&scene.start("").await);
+        scene.wait("soak").await;
+        scene.way_back_is("exact").await;
+        let mut source = client(&scene.source).await;
+        for words in [
+            &["CONFIG", "SET", "replica-read-only", "no"][..],
+            &["PERSIST", "short:1"],
+            &["PEXPIRE", "short:2", "60000"],
+            &["CONFIG", "SET", "replica-read-only", "yes"],
+        ] {
+            source.call(words).await.unwrap().into_ok().unwrap();
+        }
+        Scene::is_ok(&scene.upgrade("ROLLBACK p").await);
+        let deadline = std::time::Instant::now() + LIMIT;
+        loop {
+            let status = scene.status().await;
+            assert!(!status.contains("phase:rolled_back"), "{status}");
+            if status.contains("short:1") {
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline, "{status}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(role(&scene.target).await, "master");
+    }
+
+    #[tokio::test]
+    async fn a_target_that_came_back_as_a_replica_is_named() {
+        let mut scene = scene(Version::Redis7_0_15, Version::Redis8_2_3).await;
+        Scene::is_ok(&scene.start("").await);
+        scene.wait("soak").await;
+        scene.way_back_is("exact").await;
+        scene.target.restart().await.unwrap();
+        client(&scene.target)
+            .await
+            .call(&["REPLICAOF", "127.0.0.1", "1"])
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let status = scene.status().await;
+        assert!(
+            status.contains("is a replica and refuses writes"),
+            "{}",
+            status
+                .lines()
+                .filter(|l| l.contains("warnings"))
+                .collect::<String>()
+        );
+    }
 }

@@ -478,10 +478,8 @@ impl Driver {
         let mut outcome =
             outcome.map_err(|error| Failure::Failed(crate::world::one_line(&error)))?;
         if passage.direction == Direction::Back {
-            // As in the comparison before: an old source keeps an expiry that drifted on its way.
-            outcome
-                .differences
-                .retain(|found| found.kind != verify::Kind::Ttl);
+            // As in the comparison before.
+            outcome.forget_drifted();
         }
         if !outcome.is_equal() {
             return Err(Failure::Failed(unequal(&outcome)));

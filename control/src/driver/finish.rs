@@ -9,7 +9,7 @@ use crate::journal::Direction;
 use crate::phase::Phase;
 use crate::snapshot::Release;
 use crate::status::WayBack;
-use crate::verify::{KeyRef, Kind, Outcome};
+use crate::verify::{KeyRef, Outcome};
 
 use super::approach::UNSETTLED_MAX;
 
@@ -18,6 +18,9 @@ const LEFT_NAMED_MAX: usize = 100;
 
 /// Attempts of one rollback, when drain or lag ended the ones before.
 const ATTEMPTS_MAX: u32 = 3;
+
+/// What a server keeps that stays fenced: it refuses writes, and reads of what it no longer follows.
+const FENCING: [&str; 2] = ["replica-read-only", "replica-serve-stale-data"];
 
 impl Driver {
     /// Ends an upgrade before its commit. The shard never left its source; the target is left fenced, so that it can be
@@ -52,7 +55,8 @@ impl Driver {
                 self.record
                     .note(format!("the target was not left fenced: {error}"));
             }
-            if let Err(error) = self.disarm(side, server).await {
+            let stays_fenced = side == "target";
+            if let Err(error) = self.disarm(side, server, stays_fenced).await {
                 self.record.note(format!(
                     "the settings of the {side} were not put back: {error}"
                 ));
@@ -114,10 +118,16 @@ impl Driver {
     }
 
     /// Gives a server the settings back that arming changed. The loser of an upgrade stays as it is.
-    async fn disarm(&mut self, side: &str, server: String) -> Result<(), Failure> {
-        let Some(settings) = self.record.armed.get(side).cloned() else {
+    async fn disarm(
+        &mut self,
+        side: &str,
+        server: String,
+        stays_fenced: bool,
+    ) -> Result<(), Failure> {
+        let Some(mut settings) = self.record.armed.get(side).cloned() else {
             return Ok(());
         };
+        settings.retain(|name, _| !(stays_fenced && FENCING.contains(&name.as_str())));
         if settings.is_empty() {
             return Ok(());
         }
@@ -141,7 +151,7 @@ impl Driver {
             ));
         }
         self.world.guards.close(&source).await;
-        self.disarm("target", target).await?;
+        self.disarm("target", target, false).await?;
         self.release_snapshots(Release::Finalized).await;
         self.enter(Phase::Finalized).await
     }
@@ -233,10 +243,13 @@ impl Driver {
         self.world.guards.close(&target).await;
         self.world.guards.close(&source).await;
         self.release_snapshots(Release::Finalized).await;
-        if let Err(error) = self.disarm("source", source).await {
-            self.record.note(format!(
-                "the settings of the source were not put back: {error}"
-            ));
+        // Both: the next upgrade would take what this one has set on the target for its own settings.
+        for (side, server, stays_fenced) in [("source", source, false), ("target", target, true)] {
+            if let Err(error) = self.disarm(side, server, stays_fenced).await {
+                self.record.note(format!(
+                    "the settings of the {side} were not put back: {error}"
+                ));
+            }
         }
         self.measure_gap().await;
     }
@@ -261,16 +274,11 @@ impl Driver {
                 ));
             }
         }
-        let expiries = outcome
-            .differences
-            .iter()
-            .filter(|found| found.kind == Kind::Ttl)
-            .count();
-        if expiries > 0 && expiries == outcome.differences.len() {
+        let expiries = outcome.forget_drifted();
+        if expiries > 0 {
             self.record.note(format!(
                 "{expiries} expiries differ on the source by more than the tolerance"
             ));
-            outcome.differences.clear();
         }
         self.record.keys_verified = outcome.keys_compared;
         self.record.differences = outcome.differences.len() as u64;
@@ -359,7 +367,7 @@ fn leave_out(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verify::Difference;
+    use crate::verify::{Difference, Kind};
 
     fn key(name: &str) -> KeyRef {
         KeyRef {

@@ -49,7 +49,7 @@ impl Driver {
             }
             (Phase::Soak, Some(attempt)) if attempt.direction == Direction::Back => {
                 if attempt.committed_offset.is_none() {
-                    self.reopen_guard().await?;
+                    self.try_guard().await;
                     return self.resume_attempt(&attempt).await;
                 }
                 self.resume_attempt(&attempt).await?;
@@ -59,11 +59,7 @@ impl Driver {
                 }
             }
             (Phase::Soak, _) => {
-                // A source that is away does not keep the target from soaking; the guard is tried again there.
-                if let Err(failure) = self.reopen_guard().await {
-                    self.record
-                        .note(format!("the guard was not reopened at once: {failure}"));
-                }
+                self.try_guard().await;
                 let (pool, shard) = (self.record.pool.clone(), self.record.shard.clone());
                 if let Some(route) = self.world.journal.route(&pool, &shard).await? {
                     bring_proxies_home(&self.world, &route).await;
@@ -130,13 +126,15 @@ impl Driver {
             }
         }
         tracing::info!(shard = %passage.shard, term = passage.term, ?way, "recover an attempt");
-        if matches!(way, Way::Undo | Way::Person(_)) {
-            self.show_by_hand(Some(&passage));
-        }
+        // Where a proxy may have moved already, the lines of an undo would take back what clients wrote.
+        self.show_by_hand(matches!(way, Way::Undo).then_some(&passage));
         match way {
             Way::Undo => self.undo_interrupted(&passage, found.committed).await,
             Way::Forward if passage.direction == Direction::Back => Ok(()),
-            Way::Forward => self.reopen_guard().await,
+            Way::Forward => {
+                self.try_guard().await;
+                Ok(())
+            }
             Way::FenceAndForward if passage.direction == Direction::Back => self
                 .perform(Effect::Retire {
                     server: passage.from,
@@ -161,11 +159,12 @@ impl Driver {
             }
             Way::PromoteAndForward => {
                 self.perform(Effect::Promote { server: passage.to }).await?;
-                self.reopen_guard().await
+                self.try_guard().await;
+                Ok(())
             }
             Way::AskAgain => Err(Failure::Failed("the servers do not answer".to_owned())),
             Way::Person(why) => Err(Failure::Failed(format!(
-                "{why} Nothing was changed; see by_hand"
+                "{why} Nothing was changed; `understudy recover --from-servers` says how they stand"
             ))),
         }
     }
@@ -199,7 +198,10 @@ impl Driver {
         match passage.direction {
             Direction::Forward => self.enter(Phase::Verify).await,
             // The attempt's guard was closed with its undo; the way back goes on through its own.
-            Direction::Back => self.reopen_guard().await,
+            Direction::Back => {
+                self.try_guard().await;
+                Ok(())
+            }
         }
     }
 
@@ -230,6 +232,14 @@ impl Driver {
             guard,
             hold_ms: self.options.hold_max_ms,
         })
+    }
+
+    /// An old server that is away keeps nobody from going on, and the target not from soaking; there the guard is tried again.
+    async fn try_guard(&mut self) {
+        if let Err(failure) = self.reopen_guard().await {
+            self.record
+                .note(format!("the guard was not reopened at once: {failure}"));
+        }
     }
 
     /// The guard of the way back listens again, where the source looks for it if that is possible.

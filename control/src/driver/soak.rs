@@ -240,14 +240,18 @@ impl Driver {
             }
         }
         match &target {
-            Ok(target) if target_run_id.is_some_and(|run_id| run_id != target.run_id) => {
-                warnings.push(self.what_a_restart_lost().await);
+            Ok(target) => {
+                // Often both: it came back as what its file says.
+                if target.role.is_replica() {
+                    warnings.push(format!(
+                        "the target is a replica and refuses writes: redis-cli -u {} REPLICAOF NO ONE",
+                        self.record.target
+                    ));
+                }
+                if target_run_id.is_some_and(|run_id| run_id != target.run_id) {
+                    warnings.push(self.what_a_restart_lost().await);
+                }
             }
-            Ok(target) if target.role.is_replica() => warnings.push(format!(
-                "the target is a replica and refuses writes: redis-cli -u {} REPLICAOF NO ONE",
-                self.record.target
-            )),
-            Ok(_) => {}
             Err(error) => {
                 warnings.push(format!("the target does not answer: {error}"));
                 // What was found before it went away holds when it comes back, or does not: it is asked then.

@@ -30,13 +30,8 @@ impl Driver {
                 }
                 Some(Order::Rehearse(answer)) => {
                     let rehearsed = self.rehearse().await;
-                    let void = matches!(rehearsed, Ok((_, true)));
-                    let _unheard = answer.send(
-                        rehearsed
-                            .map(|(lines, _)| lines)
-                            .map_err(|error| error.to_string()),
-                    );
-                    if void {
+                    let _unheard = answer.send(rehearsed.map_err(|error| error.to_string()));
+                    if self.record.identity.is_none() {
                         self.waits_for(None);
                         self.enter(Phase::Verify).await?;
                         return Ok(false);
@@ -82,8 +77,8 @@ impl Driver {
             .and_then(|identity| identity.broken_by(&from, &to))
     }
 
-    /// Steps 1 to 5, and the undo: fence and unfence are seen to work. True with it: the servers must be verified again.
-    async fn rehearse(&mut self) -> Result<(Vec<String>, bool), Failure> {
+    /// Steps 1 to 5, and the undo: fence and unfence are seen to work. Behind a fence, however it ended, nothing counts as verified.
+    async fn rehearse(&mut self) -> Result<Vec<String>, Failure> {
         let fsync = self.world.journal.probe().await?;
         let passage = self.passage(Direction::Forward).await?;
         match self.cross(&passage, true).await? {
@@ -94,9 +89,13 @@ impl Driver {
                 ));
                 // Its own histories changed hands twice; a new identity, and a new comparison.
                 self.record.identity = None;
-                Ok((lines, true))
+                Ok(lines)
             }
-            Crossed::Held(failure) | Crossed::Fenced(failure) => Err(failure),
+            Crossed::Held(failure) => Err(failure),
+            Crossed::Fenced(failure) => {
+                self.record.identity = None;
+                Err(failure)
+            }
             Crossed::Void(what) => Err(Failure::Failed(what)),
             Crossed::Committed => Err(Failure::Failed("a rehearsal was committed".to_owned())),
         }

@@ -82,6 +82,7 @@ impl<'a> Comparison<'a> {
             Outcome {
                 complete: true,
                 expiries_drift: source.replicates_relative_expiries(),
+                relative_expiries: relative,
                 ..Outcome::default()
             },
         );

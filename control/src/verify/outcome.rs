@@ -158,11 +158,26 @@ pub struct Outcome {
     pub ttl_drift_max: Duration,
     /// The source replicates times to live, not times (6.2 or older): an expiry may grow on the way.
     pub expiries_drift: bool,
+    /// One of the two is such a server.
+    pub relative_expiries: bool,
     /// False if it stopped early because too many keys differed.
     pub complete: bool,
 }
 
 impl Outcome {
+    /// For the way back. Beside a server that replicates times to live (6.2 or older), an expiry that is there on both sides may
+    /// have drifted while it was replicated to and fro: that is no reason to stay. An expiry that only one of them has is a difference.
+    /// How many were forgotten.
+    pub(crate) fn forget_drifted(&mut self) -> usize {
+        let before = self.differences.len();
+        let relative = self.relative_expiries;
+        self.differences.retain(|found| {
+            let both = found.source_expiry_ms.is_some() && found.target_expiry_ms.is_some();
+            !(relative && both && found.kind == Kind::Ttl)
+        });
+        before - self.differences.len()
+    }
+
     /// Everything was looked at, and is the same as far as it stood still.
     pub fn is_equal(&self) -> bool {
         self.complete

@@ -39,8 +39,6 @@ pub(crate) async fn gather(world: &World, asked: &Asked<'_>) -> Result<ShardFact
         .route(asked.pool, asked.shard)
         .await
         .map_err(|error| error.to_string())?;
-    let target_is_retired =
-        retired.is_some_and(|route| route.retired.iter().any(|url| url == asked.target));
     let census = world
         .proxies
         .census(asked.pool, asked.shard)
@@ -52,6 +50,9 @@ pub(crate) async fn gather(world: &World, asked: &Asked<'_>) -> Result<ShardFact
     let target = server_facts(world, asked.target)
         .await
         .map_err(|error| format!("target {error}"))?;
+    // One that somebody set free has been given other work since: what it holds is not ours to overwrite.
+    let target_is_retired = target.standing.role.is_replica()
+        && retired.is_some_and(|route| route.retired.iter().any(|url| url == asked.target));
     Ok(ShardFacts {
         pool: asked.pool.to_owned(),
         shard: asked.shard.to_owned(),

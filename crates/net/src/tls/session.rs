@@ -3,19 +3,25 @@
 //! ```text
 //!   try_read   plaintext waiting? -> yes: copy it out
 //!                                 -> no:  read_tls from tcp -> decrypt -> again     WouldBlock comes from tcp only
-//!   try_write  plaintext -> encrypted inside -> tcp took all of it? -> Ok(n)
-//!                                                          -> no:  WouldBlock, n stays `accepted`
+//!   try_write  plaintext -> one record, encrypted inside -> tcp took all of it? -> Ok(n)
+//!                                                                      -> no:  WouldBlock, n stays `accepted`
 //! ```
 //!
 //! `try_write` counts bytes only once all of their ciphertext is with the kernel. What is encrypted but not yet sent
 //! is `accepted`: the next call, which starts with the same bytes, finishes it and only then counts them. So a
 //! caller that stops on `Ok` leaves nothing behind in here, and needs no flush.
+//!
+//! Nor may the peer read what was not counted: it may be sent again on another connection. So what is `accepted` is never more
+//! than one record, of which a part is nothing that can be read, and only `try_write` sends the rest of it.
 
 use std::io::{self, Read, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustls::Connection;
 use tokio::net::TcpStream;
+
+/// Plaintext of one record at most, in bytes (RFC 8446, 5.1); rustls' own default.
+const RECORD_MAX: usize = 1 << 14;
 
 /// An agreed TLS session over TCP.
 #[derive(Debug)]
@@ -79,7 +85,9 @@ impl TlsSession {
             let processed = state.connection.process_new_packets();
             // Answers of the protocol itself (a key update, or the alert that says what was wrong). If the kernel
             // takes none now, they go out before the next write.
-            let _best_effort = state.send_encrypted(&self.tcp);
+            if state.accepted == 0 {
+                let _best_effort = state.send_encrypted(&self.tcp);
+            }
             state.plaintext = processed.map_err(invalid)?.plaintext_bytes_to_read();
         }
     }
@@ -89,7 +97,8 @@ impl TlsSession {
         if state.accepted == 0 {
             // What the protocol itself still has to say goes first; the buffer behind it is bounded.
             state.send_encrypted(&self.tcp)?;
-            state.accepted = state.connection.writer().write(from)?;
+            let record = from.get(..RECORD_MAX).unwrap_or(from);
+            state.accepted = state.connection.writer().write(record)?;
         }
         state.send_encrypted(&self.tcp)?;
         debug_assert!(
@@ -99,9 +108,12 @@ impl TlsSession {
         Ok(std::mem::take(&mut state.accepted).min(from.len()))
     }
 
-    /// Sends the closing alert, as far as the kernel takes it.
+    /// Sends the closing alert, as far as the kernel takes it. In the middle of a record there is none: a cut is what it is.
     pub(crate) fn say_goodbye(&self) {
         let mut state = self.state();
+        if state.accepted > 0 {
+            return;
+        }
         state.connection.send_close_notify();
         let _best_effort = state.send_encrypted(&self.tcp);
     }

@@ -176,6 +176,45 @@ async fn a_write_that_would_block_counts_nothing_until_all_of_it_is_on_its_way()
         .expect("all that was counted arrives without a flush");
 }
 
+/// What was not counted may be sent again on another connection, so nobody may have been able to read it.
+#[tokio::test]
+async fn what_a_write_did_not_count_the_peer_cannot_read() {
+    let authority = Authority::new();
+    let files = authority.listening_files("127.0.0.1");
+    for reads_meanwhile in [false, true] {
+        let (near, far) = connect(&files, &(&authority.believed()).into())
+            .await
+            .unwrap();
+        let block = vec![7; 1_000_000];
+        let mut counted = 0;
+        while let Ok(written) = near.try_write(&block) {
+            counted += written;
+        }
+        let (mut read, mut scratch) = (0, vec![0; 64 * 1024]);
+        if reads_meanwhile {
+            // There is room again, and the session has something else to do than to write.
+            while read < counted / 2 {
+                far.readable().await.unwrap();
+                read += far.try_read(&mut scratch).unwrap_or(0);
+            }
+            write_all(&far, b"x").await;
+            while near.try_read(&mut [0; 8]).is_err() {
+                near.readable().await.unwrap();
+            }
+        }
+        near.end_writing();
+        loop {
+            far.readable().await.unwrap();
+            match far.try_read(&mut scratch) {
+                Ok(more @ 1..) => read += more,
+                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(_) | Err(_) => break,
+            }
+        }
+        assert_eq!(read, counted, "reads meanwhile: {reads_meanwhile}");
+    }
+}
+
 #[tokio::test]
 async fn a_certificate_of_an_authority_we_do_not_know_is_refused() {
     let (ours, theirs) = (Authority::new(), Authority::new());
