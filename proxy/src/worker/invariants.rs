@@ -17,6 +17,10 @@ impl Worker {
                 "a deadline is not missed"
             );
         }
+        debug_assert!(
+            self.left_behind.is_empty(),
+            "who leaves keeps nobody waiting"
+        );
         for (pool, state) in self.pools.iter().enumerate() {
             for (index, shard) in state.shards.iter().enumerate() {
                 let here = |key: &LaneKey| {

@@ -349,6 +349,7 @@ impl Worker {
         }
         self.list_lane(lane);
         self.own_lane_opened(lane, now);
+        self.go_on_behind(now);
     }
 
     /// A lane ended, or never opened. Its id is dead afterwards.
