@@ -642,6 +642,19 @@ mod upgrade_tests {
         assert!(v.as_str_lossy().as_deref() == Some("1"), "{v:?}");
     }
 
+    #[tokio::test]
+    async fn a_target_in_another_database_than_its_source_is_refused() {
+        let scene = scene(Version::Redis6_2_14, Version::Redis8_2_3).await;
+        let start = format!("START p TO s1={}/3", scene.target.url());
+        let refused = scene.upgrade(&start).await;
+        let text = refused.as_error().unwrap_or_default();
+        assert!(
+            text.starts_with("ERR the url of shard 's1' names database 3"),
+            "{refused:?}"
+        );
+        assert_eq!(role(&scene.target).await, "master");
+    }
+
     /// 7.0 replicates times, not times to live: an expiry never drifts there.
     #[tokio::test]
     async fn a_rollback_takes_no_lost_expiry_for_a_drift() {

@@ -66,6 +66,7 @@ async fn look(inner: &Inner, start: &Start) -> Result<Vec<Looked>, No> {
         let source = world
             .know(&start.pool, shard, &primary)
             .map_err(No::wrong)?;
+        same_database(shard, &source, &target).map_err(No::wrong)?;
         let key = (start.pool.clone(), shard.clone());
         (world.ready_soon(&key).await)
             .map_err(|in_the_way| No::blocked(format!("proxies: {in_the_way}")))?;
@@ -418,4 +419,18 @@ pub(super) async fn start(inner: &Arc<Inner>, start: Start) -> Result<Value, No>
         .collect();
     inner.begin(upgrade, records).await.map_err(No::wrong)?;
     Ok(Value::ok())
+}
+
+/// Clients stay in the database that they are in: the address of a target names the one that the source's names.
+fn same_database(shard: &str, source: &str, target: &str) -> Result<(), String> {
+    let db = |url: &str| {
+        url.parse::<understudy_config::BackendUrl>()
+            .map(|url| url.db)
+    };
+    match (db(source), db(target)) {
+        (Ok(there), Ok(here)) if there != here => Err(format!(
+            "the url of shard '{shard}' names database {here}, and its clients are in database {there}: write the same"
+        )),
+        _ => Ok(()),
+    }
 }
